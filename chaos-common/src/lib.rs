@@ -1,0 +1,30 @@
+//! Everything that crosses the boundary between kchaos and its kernel programs, and nothing else.
+//!
+//! Both halves compile this crate: the kernel programs for `bpfel-unknown-none`, the controller for
+//! the host. A constant, a layout or a formula that both need stands here once. Decisions that can be
+//! written as pure functions (does this draw hit, does this occurrence count, what does a loss model do
+//! next) stand here too, so that unit tests on the host exercise the very code the kernel runs.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod pod;
+
+pub mod budget;
+pub mod chance;
+pub mod lease;
+pub mod names;
+pub mod net;
+pub mod random;
+pub mod rule;
+pub mod steady;
+pub mod when;
+
+pub use budget::Budget;
+pub use chance::Chance;
+pub use lease::Lease;
+pub use pod::Pod;
+pub use rule::{Rule, RuleState, RuleStats, Target};
+pub use steady::Counters;
+pub use when::When;

@@ -1,0 +1,179 @@
+//! Rules as the kernel sees them, who they are for, and what became of them.
+
+use crate::{Budget, When, net::Loss};
+
+/// How many rules one injection can hold: the width of a rule bitmask.
+pub const MAX_RULES: u32 = 64;
+/// How many rules may concern one packet; bounds the loop of the gate.
+pub const MAX_RULES_PER_HOOK: u32 = 8;
+/// How many slots (targets with counters of their own) one injection can hold.
+pub const MAX_SLOTS: u32 = 256;
+/// How many different cgroup depths targets may sit at.
+pub const MAX_LEVELS: usize = 4;
+/// How many cgroups can be targets.
+pub const MAX_TARGETS: u32 = 16_384;
+
+crate::pod! {
+    /// What concerns one cgroup and everything below it.
+    pub struct Target {
+        /// Bit *n* set: rule *n* is for this cgroup.
+        pub rules: u64,
+        /// Where its state and counters are.
+        pub slot: u32,
+        /// Unused.
+        pub spare: u32,
+    }
+}
+
+crate::pod! {
+    /// The cgroup depths at which targets sit; the root of the hierarchy is depth 0.
+    pub struct Levels {
+        /// How many of `level` are used.
+        pub count: u32,
+        /// The depths, each once, ascending.
+        pub level: [u32; MAX_LEVELS],
+    }
+}
+
+crate::pod! {
+    /// One armed fault.
+    pub struct Rule {
+        /// When set to 1, everything is decided and counted and nothing is done.
+        pub dry_run: u32,
+        /// Unused.
+        pub spare: u32,
+        /// Filter clauses of which one must match; 0 lets everything match.
+        pub match_clauses: u64,
+        /// Filter clauses of which none may match: the allow-list, which always wins.
+        pub allow_clauses: u64,
+        /// Which matching occurrences count, per slot.
+        pub when: When,
+        /// 0 draws from the kernel's generator; anything else replays (see [`crate::random`]).
+        pub seed: u64,
+        /// How much the rule may do altogether.
+        pub budget: Budget,
+        /// The loss model.
+        pub loss: Loss,
+    }
+}
+
+crate::pod! {
+    /// What a rule remembers about one slot. Written with atomic instructions only.
+    pub struct RuleState {
+        /// Matching occurrences so far, for `when`.
+        pub occurrences: u64,
+        /// Draws so far, for seeded rules.
+        pub draws: u64,
+        /// State of the loss model's Markov chain.
+        pub chain: u64,
+    }
+}
+
+impl RuleState {
+    /// As it starts.
+    pub const ZERO: Self = Self { occurrences: 0, draws: 0, chain: 0 };
+}
+
+crate::pod! {
+    /// What a rule has used of its budget. Written with atomic instructions only.
+    pub struct BudgetState {
+        /// Injections charged against `max`.
+        pub used: u64,
+        /// When the next injection is due, for the rate (CLOCK_MONOTONIC).
+        pub due_ns: u64,
+    }
+}
+
+impl BudgetState {
+    /// As it starts.
+    pub const ZERO: Self = Self { used: 0, due_ns: 0 };
+}
+
+crate::pod! {
+    /// What became of the occurrences that one rule saw in one slot: every one adds to exactly one field.
+    pub struct RuleStats {
+        /// Not what the filter asks for, or on the allow-list.
+        pub filtered: u64,
+        /// The lease was not live.
+        pub lease: u64,
+        /// Not an occurrence that `when` counts.
+        pub when: u64,
+        /// The draw did not hit.
+        pub chance: u64,
+        /// The budget was used up.
+        pub budget: u64,
+        /// Would have been injected, were it not a dry run.
+        pub dry_run: u64,
+        /// Injected.
+        pub injected: u64,
+    }
+}
+
+impl RuleStats {
+    /// Nothing yet.
+    pub const ZERO: Self =
+        Self { filtered: 0, lease: 0, when: 0, chance: 0, budget: 0, dry_run: 0, injected: 0 };
+
+    /// The sum of two, field by field.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            filtered: self.filtered + other.filtered,
+            lease: self.lease + other.lease,
+            when: self.when + other.when,
+            chance: self.chance + other.chance,
+            budget: self.budget + other.budget,
+            dry_run: self.dry_run + other.dry_run,
+            injected: self.injected + other.injected,
+        }
+    }
+
+    /// What happened since an `earlier` reading of the same counters.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            filtered: self.filtered.saturating_sub(earlier.filtered),
+            lease: self.lease.saturating_sub(earlier.lease),
+            when: self.when.saturating_sub(earlier.when),
+            chance: self.chance.saturating_sub(earlier.chance),
+            budget: self.budget.saturating_sub(earlier.budget),
+            dry_run: self.dry_run.saturating_sub(earlier.dry_run),
+            injected: self.injected.saturating_sub(earlier.injected),
+        }
+    }
+
+    /// Everything the rule was asked about.
+    pub const fn seen(&self) -> u64 {
+        self.filtered + self.lease + self.eligible()
+    }
+
+    /// What passed the filter while the lease was live: the population that a percentage is taken of.
+    pub const fn eligible(&self) -> u64 {
+        self.when + self.chance + self.budget + self.dry_run + self.injected
+    }
+}
+
+/// What became of one occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// See [`RuleStats::filtered`].
+    Filtered,
+    /// See [`RuleStats::lease`].
+    Lease,
+    /// See [`RuleStats::when`].
+    When,
+    /// See [`RuleStats::chance`].
+    Chance,
+    /// See [`RuleStats::budget`].
+    Budget,
+    /// See [`RuleStats::dry_run`].
+    DryRun,
+    /// See [`RuleStats::injected`].
+    Injected,
+}
+
+/// Index of the entry of `RULE_STATE` and `RULE_STATS` for a rule and a slot.
+#[inline(always)]
+pub const fn state_index(rule: u32, slot: u32, slots: u32) -> u32 {
+    rule * slots + slot
+}

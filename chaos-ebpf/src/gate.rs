@@ -1,0 +1,185 @@
+//! The gate: every program that can inject asks it first.
+//!
+//! target → lease → filter → when → chance → budget, in this order because non-targets must pay next to
+//! nothing (one hash lookup) and because reading the clock costs more than that lookup. Whatever comes of
+//! it is counted, by rule and slot.
+
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use chaos_common::{
+    Rule, RuleState, random,
+    rule::{MAX_LEVELS, MAX_RULES_PER_HOOK, Outcome, state_index},
+};
+
+use crate::{
+    atomic,
+    maps::{BUDGETS, LEASE, LEVELS, RULE_STATE, RULE_STATS, RULES, SLOTS, TARGETS, global},
+};
+
+/// Whom something happens to: the rules for it, and its slot.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    /// Rules of all targets above it, itself included.
+    pub rules: u64,
+    /// Slot of the deepest of these targets.
+    pub slot: u32,
+}
+
+/// Finds the targets among the ancestors of a cgroup, which `ancestor_id` gives by depth (0 for none).
+/// Descendants are covered without anybody having to register them, so there is no race with fork.
+#[inline(always)]
+pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
+    let mut found: Option<Subject> = None;
+    for i in 0..MAX_LEVELS {
+        if i as u32 >= global(&LEVELS.count) {
+            break;
+        }
+        let id = ancestor_id(global(&LEVELS.level[i]));
+        // SAFETY: entries are only replaced whole by user space, and outlive this program (RCU).
+        if let Some(target) = unsafe { TARGETS.get(id) } {
+            let rules = target.rules | found.map_or(0, |above| above.rules);
+            found = Some(Subject { rules, slot: target.slot });
+        }
+    }
+    found
+}
+
+/// Asks each of `rules` in turn, until one says yes; returns its number. `clauses` gives the filter
+/// clauses that the occurrence matches, and is called at most once.
+#[inline(always)]
+pub fn any(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+    let live = lease_is_live();
+    let clauses = if live { clauses() } else { 0 };
+    let mut pending = rules;
+    for _ in 0..MAX_RULES_PER_HOOK {
+        if pending == 0 {
+            return None;
+        }
+        let rule = pending.trailing_zeros();
+        pending &= pending - 1;
+        if ask(rule, slot, live, clauses) {
+            return Some(rule);
+        }
+    }
+    None
+}
+
+/// Asks one rule, and counts what comes of it.
+#[inline(always)]
+fn ask(number: u32, slot: u32, live: bool, clauses: u64) -> bool {
+    let index = state_index(number, slot, global(&SLOTS));
+    let (Some(rule), Some(state)) = (RULES.get_ptr(number), RULE_STATE.get_ptr_mut(index)) else {
+        return false;
+    };
+    // SAFETY: map values; user space replaces a rule field by field, and every mix of two versions of a
+    // rule is a rule.
+    let outcome = unsafe { outcome(&*rule, number, slot, state, live, clauses) };
+    count(index, outcome);
+    outcome == Outcome::Injected
+}
+
+#[inline(always)]
+fn outcome(rule: &Rule, number: u32, slot: u32, state: *mut RuleState, live: bool, clauses: u64) -> Outcome {
+    if !live {
+        return Outcome::Lease;
+    }
+    if (rule.match_clauses != 0 && rule.match_clauses & clauses == 0) || rule.allow_clauses & clauses != 0 {
+        return Outcome::Filtered;
+    }
+    if !rule.when.is_always() && !rule.when.hits(next_occurrence(state)) {
+        return Outcome::When;
+    }
+    if !lost(rule, number, slot, state) {
+        return Outcome::Chance;
+    }
+    if !rule.budget.is_unlimited() && !within_budget(rule, number) {
+        return Outcome::Budget;
+    }
+    if rule.dry_run != 0 { Outcome::DryRun } else { Outcome::Injected }
+}
+
+/// The coarse clock costs a fraction of the fine one under virtualisation; it lags by at most one tick
+/// (kernel/time/timekeeping.c), which a lease of seconds does not notice.
+#[inline(always)]
+fn lease_is_live() -> bool {
+    match LEASE.get(0) {
+        // SAFETY: the helper has no preconditions.
+        Some(lease) => lease.is_live(unsafe { bpf_ktime_get_coarse_ns() }),
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn next_occurrence(state: *mut RuleState) -> u64 {
+    // SAFETY: in bounds of the map value.
+    atomic::fetch_add(unsafe { &raw mut (*state).occurrences }, 1) + 1
+}
+
+/// Lets the loss model decide. Its chain moves on by one compare-and-exchange; when two packets of one
+/// slot race, both are judged by the state they saw and one move is dropped.
+#[inline(always)]
+fn lost(rule: &Rule, number: u32, slot: u32, state: *mut RuleState) -> bool {
+    if rule.loss.is_memoryless() {
+        return rule.loss.step(0, [draw(rule, number, slot, state), 0]).1;
+    }
+    let draws = [draw(rule, number, slot, state), draw(rule, number, slot, state)];
+    // SAFETY: in bounds of the map value.
+    let chain = unsafe { &raw mut (*state).chain };
+    let before = atomic::load(chain);
+    let (after, lost) = rule.loss.step(before, draws);
+    if after != before {
+        atomic::compare_exchange(chain, before, after);
+    }
+    lost
+}
+
+/// A uniform draw: from the kernel, or from the rule's own sequence if it has a seed.
+#[inline(always)]
+fn draw(rule: &Rule, number: u32, slot: u32, state: *mut RuleState) -> u32 {
+    if rule.seed == 0 {
+        // SAFETY: the helper has no preconditions.
+        return unsafe { bpf_get_prandom_u32() };
+    }
+    // SAFETY: in bounds of the map value.
+    let n = atomic::fetch_add(unsafe { &raw mut (*state).draws }, 1);
+    random::draw(rule.seed, (number << 16) | slot, n)
+}
+
+/// Takes one injection out of the budget, the rate first: what the rate refuses must not use up `max`.
+/// Losing the race for a slot of the rate means that it is taken.
+#[inline(always)]
+fn within_budget(rule: &Rule, number: u32) -> bool {
+    let Some(budget) = BUDGETS.get_ptr_mut(number) else { return false };
+    if rule.budget.emission_ns != 0 {
+        // SAFETY: in bounds of the map value.
+        let due = unsafe { &raw mut (*budget).due_ns };
+        let due_ns = atomic::load(due);
+        // SAFETY: the helper has no preconditions. Rates need the fine clock.
+        let Some(next_ns) = rule.budget.conforms(due_ns, unsafe { bpf_ktime_get_ns() }) else {
+            return false;
+        };
+        if !atomic::compare_exchange(due, due_ns, next_ns) {
+            return false;
+        }
+    }
+    // SAFETY: in bounds of the map value.
+    rule.budget.max == u64::MAX || atomic::fetch_add(unsafe { &raw mut (*budget).used }, 1) < rule.budget.max
+}
+
+/// Per-CPU and called with bottom halves off, so a plain addition loses nothing.
+#[inline(always)]
+fn count(index: u32, outcome: Outcome) {
+    let Some(stats) = RULE_STATS.get_ptr_mut(index) else { return };
+    // SAFETY: in bounds of the map value.
+    unsafe {
+        let counter: &mut u64 = match outcome {
+            Outcome::Filtered => &mut (*stats).filtered,
+            Outcome::Lease => &mut (*stats).lease,
+            Outcome::When => &mut (*stats).when,
+            Outcome::Chance => &mut (*stats).chance,
+            Outcome::Budget => &mut (*stats).budget,
+            Outcome::DryRun => &mut (*stats).dry_run,
+            Outcome::Injected => &mut (*stats).injected,
+        };
+        *counter += 1;
+    }
+}

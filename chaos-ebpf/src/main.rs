@@ -1,0 +1,23 @@
+//! The kernel programs of kchaos: one object, of which the controller loads what a plan needs.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![expect(unstable_features, reason = "BPF atomics exist only as inline assembly: the target has no CAS")]
+
+mod atomic;
+mod bench;
+mod gate;
+mod maps;
+mod net;
+mod skb;
+mod steady;
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Many helpers are for GPL programs only (kernel/bpf/helpers.c, `gpl_only`).
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,85 @@
+//! The maps and the read-only globals, each with what it holds.
+//!
+//! Sizes given here are the largest; the controller lowers them to what a plan needs.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray},
+};
+use chaos_common::{
+    Counters, Lease, Rule, RuleState, RuleStats, Target,
+    net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
+    rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
+    steady::SockLayout,
+};
+
+/// Whom anything concerns: one miss here is all that other cgroups pay.
+#[map]
+pub static TARGETS: HashMap<u64, Target> = HashMap::with_max_entries(MAX_TARGETS, 0);
+
+/// What to do.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
+
+/// What each rule remembers about each slot.
+#[map]
+pub static RULE_STATE: Array<RuleState> = Array::with_max_entries(MAX_RULES * MAX_SLOTS, 0);
+
+/// What became of everything each rule saw in each slot: the proof that a fault fired, and on whom.
+#[map]
+pub static RULE_STATS: PerCpuArray<RuleStats> = PerCpuArray::with_max_entries(MAX_RULES * MAX_SLOTS, 0);
+
+/// What each rule has used of its budget.
+#[map]
+pub static BUDGETS: Array<BudgetState> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Until when anything may be injected.
+#[map]
+pub static LEASE: Array<Lease> = Array::with_max_entries(1, 0);
+
+/// IPv4 prefix → the clauses whose prefixes contain it.
+#[map]
+pub static PEERS_V4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+
+/// IPv6 prefix → the clauses whose prefixes contain it.
+#[map]
+pub static PEERS_V6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+
+/// Side and port → the clauses that name it.
+#[map]
+pub static PORTS: Array<u64> = Array::with_max_entries(PORT_ENTRIES, 0);
+
+/// What each slot's cgroups did.
+#[map]
+pub static STEADY: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
+
+/// At which depths of the cgroup hierarchy targets sit.
+#[unsafe(no_mangle)]
+pub static LEVELS: Levels = Levels { count: 0, level: [0; MAX_LEVELS] };
+
+/// How many slots there are.
+#[unsafe(no_mangle)]
+pub static SLOTS: u32 = 0;
+
+/// What network rules have in common.
+#[unsafe(no_mangle)]
+pub static NET: NetConfig = NetConfig::NONE;
+
+/// Where this kernel keeps a socket's cgroup.
+#[unsafe(no_mangle)]
+pub static SOCK_LAYOUT: SockLayout = SockLayout {
+    sk_cgroup: 0,
+    cgroup_level: 0,
+    cgroup_ancestors: 0,
+    ancestors_are_ids: 0,
+    cgroup_kn: 0,
+    kn_id: 0,
+};
+
+/// Reads a global above. The loader fills them in before the verifier runs, which then knows each value
+/// and removes the code that it makes unreachable; the compiler must not believe the values written here.
+#[inline(always)]
+pub fn global<T: Copy>(field: &T) -> T {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::read_volatile(field) }
+}

@@ -1,0 +1,133 @@
+//! From packet to filter clauses: bounds first, then addresses, protocol and ports.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use chaos_common::net::{Direction, local_port_index, peer_port_index, uses};
+
+use super::uses;
+use crate::{
+    maps::{NET, PEERS_V4, PEERS_V6, PORTS, global},
+    skb::Skb,
+};
+
+/// EtherTypes (include/uapi/linux/if_ether.h).
+mod ethertype {
+    pub const IPV4: u16 = 0x0800;
+    pub const IPV6: u16 = 0x86dd;
+}
+
+/// Protocol numbers (include/uapi/linux/in.h, in6.h).
+mod ipproto {
+    pub const HOP_OPTIONS: u8 = 0;
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const ICMPV6: u8 = 58;
+    pub const DESTINATION_OPTIONS: u8 = 60;
+}
+
+/// How many IPv6 extension headers are walked; a packet with more counts as "other protocol".
+const MAX_EXTENSION_HEADERS: u32 = 4;
+
+/// Where the transport header is, if this packet holds it.
+struct Transport {
+    protocol: u8,
+    /// Offset from the network header; `None` for fragments after the first.
+    offset: Option<u32>,
+}
+
+/// The filter clauses that a packet matches.
+#[inline(always)]
+pub fn clauses(skb: Skb, direction: Direction) -> u64 {
+    if !uses(uses::CLAUSES) {
+        return 0;
+    }
+    let (peers, transport) = match skb.protocol() {
+        ethertype::IPV4 => ipv4(skb, direction),
+        ethertype::IPV6 => ipv6(skb, direction),
+        _ => None,
+    }
+    .unwrap_or((0, Transport { protocol: u8::MAX, offset: None }));
+    (global(&NET.any_peer) | peers)
+        & protocol_clauses(transport.protocol)
+        & port_clauses(skb, direction, &transport)
+}
+
+#[inline(always)]
+fn ipv4(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
+    let header: [u8; 20] = skb.bytes(0)?;
+    let header_bytes = u32::from(header[0] & 0x0f) * 4;
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    let at = match direction {
+        Direction::Egress => 16,
+        Direction::Ingress => 12,
+    };
+    let peer = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+    let peers = if uses(uses::PEERS) { PEERS_V4.get(Key::new(32, peer)).copied().unwrap_or(0) } else { 0 };
+    let offset = (fragment_offset == 0).then_some(header_bytes);
+    Some((peers, Transport { protocol: header[9], offset }))
+}
+
+#[inline(always)]
+fn ipv6(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
+    let peer: [u8; 16] = skb.bytes(match direction {
+        Direction::Egress => 24,
+        Direction::Ingress => 8,
+    })?;
+    let peers = if uses(uses::PEERS) { PEERS_V6.get(Key::new(128, peer)).copied().unwrap_or(0) } else { 0 };
+    let [next_header] = skb.bytes::<1>(6)?;
+    Some((peers, skip_extension_headers(skb, next_header)))
+}
+
+/// Walks to the transport header (RFC 8200, section 4).
+#[inline(always)]
+fn skip_extension_headers(skb: Skb, next_header: u8) -> Transport {
+    let (mut protocol, mut offset, mut later_fragment) = (next_header, 40_u32, false);
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        match protocol {
+            ipproto::HOP_OPTIONS | ipproto::ROUTING | ipproto::DESTINATION_OPTIONS => {
+                let Some([next, eight_bytes]) = skb.bytes::<2>(offset) else { break };
+                (protocol, offset) = (next, offset + (u32::from(eight_bytes) + 1) * 8);
+            }
+            ipproto::FRAGMENT => {
+                let Some([next, _, high, low]) = skb.bytes::<4>(offset) else { break };
+                later_fragment |= u16::from_be_bytes([high, low]) & !7 != 0;
+                (protocol, offset) = (next, offset + 8);
+            }
+            _ => break,
+        }
+    }
+    Transport { protocol, offset: (!later_fragment).then_some(offset) }
+}
+
+#[inline(always)]
+fn protocol_clauses(protocol: u8) -> u64 {
+    match protocol {
+        ipproto::TCP => global(&NET.tcp),
+        ipproto::UDP => global(&NET.udp),
+        ipproto::ICMP | ipproto::ICMPV6 => global(&NET.icmp),
+        _ => global(&NET.other),
+    }
+}
+
+/// TCP and UDP both begin with source and destination port. Packets without ports match only clauses
+/// that name none.
+#[inline(always)]
+fn port_clauses(skb: Skb, direction: Direction, transport: &Transport) -> u64 {
+    let (any_peer, any_local) = (global(&NET.any_peer_port), global(&NET.any_local_port));
+    if !uses(uses::PORTS) || !matches!(transport.protocol, ipproto::TCP | ipproto::UDP) {
+        return any_peer & any_local;
+    }
+    let Some(ports) = transport.offset.and_then(|offset| skb.bytes::<4>(offset)) else {
+        return any_peer & any_local;
+    };
+    let source = u16::from_be_bytes([ports[0], ports[1]]);
+    let destination = u16::from_be_bytes([ports[2], ports[3]]);
+    let (peer, local) = match direction {
+        Direction::Egress => (destination, source),
+        Direction::Ingress => (source, destination),
+    };
+    let named = |index| PORTS.get(index).copied().unwrap_or(0);
+    (any_peer | named(peer_port_index(peer))) & (any_local | named(local_port_index(local)))
+}

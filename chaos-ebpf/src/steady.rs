@@ -1,0 +1,108 @@
+//! Steady-state counters. Nothing here changes what happens; it only counts, for the groups' slots.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_ancestor_cgroup_id, bpf_probe_read_kernel},
+    macros::{cgroup_skb, raw_tracepoint},
+    programs::{RawTracePointContext, SkBuffContext},
+};
+use chaos_common::{Counters, steady::is_error};
+
+use crate::{
+    atomic, gate,
+    maps::{SOCK_LAYOUT, STEADY, global},
+    skb::Skb,
+};
+
+/// The verdict that lets a packet pass.
+const PASS: i32 = 1;
+
+/// Packets leaving the group's sockets.
+#[cgroup_skb(egress)]
+pub fn steady_egress(ctx: SkBuffContext) -> i32 {
+    let skb = Skb(ctx.as_ptr().cast());
+    if let Some(counters) = counters(|level| skb.ancestor_cgroup_id(level)) {
+        // Process context, bottom halves on: softirqs may count on the same CPU in between.
+        // SAFETY: in bounds of the map value.
+        unsafe {
+            atomic::add(&raw mut (*counters).tx_packets, u64::from(skb.segments()));
+            atomic::add(&raw mut (*counters).tx_bytes, u64::from(skb.len()));
+        }
+    }
+    PASS
+}
+
+/// Packets arriving at the group's sockets.
+#[cgroup_skb(ingress)]
+pub fn steady_ingress(ctx: SkBuffContext) -> i32 {
+    let skb = Skb(ctx.as_ptr().cast());
+    if let Some(counters) = counters(|level| skb.ancestor_cgroup_id(level)) {
+        // SAFETY: in bounds of the map value.
+        unsafe {
+            atomic::add(&raw mut (*counters).rx_packets, u64::from(skb.segments()));
+            atomic::add(&raw mut (*counters).rx_bytes, u64::from(skb.len()));
+        }
+    }
+    PASS
+}
+
+/// Finished system calls: `TP_PROTO(struct pt_regs *regs, long ret)` (include/trace/events/syscalls.h, 6.18).
+/// The exit alone says both that a call happened and whether it failed.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn steady_syscalls(ctx: RawTracePointContext) -> i32 {
+    // SAFETY: the helper has no preconditions; this is task context, so `current` is the caller.
+    let ancestor = |level: u32| unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+    if let Some(counters) = counters(ancestor) {
+        let ret: u64 = ctx.arg(1);
+        // SAFETY: in bounds of the map value.
+        unsafe {
+            atomic::add(&raw mut (*counters).syscalls, 1);
+            if is_error(ret as i64) {
+                atomic::add(&raw mut (*counters).syscall_errors, 1);
+            }
+        }
+    }
+    0
+}
+
+/// TCP retransmissions, by the *socket's* cgroup: they happen in softirq and timers, where `current` is
+/// whoever was interrupted. The socket is the first argument (include/trace/events/tcp.h, 6.18).
+#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
+pub fn steady_retransmits(ctx: RawTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    let Some(cgroup) = read::<u64>(sk + u64::from(global(&SOCK_LAYOUT.sk_cgroup))) else { return 0 };
+    if let Some(counters) = counters(|level| ancestor_id(cgroup, level).unwrap_or(0)) {
+        // SAFETY: in bounds of the map value.
+        unsafe { atomic::add(&raw mut (*counters).tcp_retransmits, 1) };
+    }
+    0
+}
+
+/// The counters of the slot that an ancestor belongs to.
+#[inline(always)]
+fn counters(ancestor_id: impl Fn(u32) -> u64) -> Option<*mut Counters> {
+    STEADY.get_ptr_mut(gate::subject(ancestor_id)?.slot)
+}
+
+/// Id of the ancestor of `cgroup` at `level`, as `cgroup_ancestor()` finds it (include/linux/cgroup.h, 6.18).
+#[inline(always)]
+fn ancestor_id(cgroup: u64, level: u32) -> Option<u64> {
+    let own_level: u32 = read(cgroup + u64::from(global(&SOCK_LAYOUT.cgroup_level)))?;
+    if level > own_level {
+        return None;
+    }
+    let ancestor: u64 =
+        read(cgroup + u64::from(global(&SOCK_LAYOUT.cgroup_ancestors)) + u64::from(level) * 8)?;
+    if global(&SOCK_LAYOUT.ancestors_are_ids) != 0 {
+        return Some(ancestor);
+    }
+    let kn: u64 = read(ancestor + u64::from(global(&SOCK_LAYOUT.cgroup_kn)))?;
+    read(kn + u64::from(global(&SOCK_LAYOUT.kn_id)))
+}
+
+/// Reads kernel memory; a bad address is an error, not a fault.
+#[inline(always)]
+fn read<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T).ok() }
+}

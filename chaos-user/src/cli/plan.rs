@@ -1,0 +1,85 @@
+//! `kchaos plan`: what a spec would do here.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{InsistArgs, exit, run::read_spec, terminal::say};
+use crate::{
+    experiment,
+    fault::plan::{Attachment, Plan},
+    judge::names,
+    kernel::{LiveKernel, qdisc},
+    target::Scope,
+};
+
+/// Options of `kchaos plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The experiment
+    #[arg(value_name = "SPEC.yaml")]
+    spec: PathBuf,
+    #[command(flatten)]
+    insist: InsistArgs,
+}
+
+/// Resolves and plans; changes nothing.
+pub async fn run(args: &PlanArgs) -> anyhow::Result<u8> {
+    let spec = read_spec(&args.spec)?;
+    let mut kernel = LiveKernel::default();
+    let (scope, plan) = experiment::prepare(&spec, &args.insist.to_insist(), &mut kernel).await?;
+    say!("plan for {}", spec.name);
+    print(&scope, &plan);
+    Ok(exit::OK)
+}
+
+/// A plan in words.
+pub fn print(scope: &Scope, plan: &Plan) {
+    say!("targets");
+    for member in &scope.members {
+        let devices: Vec<String> = member
+            .namespaces
+            .iter()
+            .flat_map(|namespace| &namespace.devices)
+            .map(|device| device.name.clone())
+            .collect();
+        let (group, path) = (names::group(member.group), member.cgroup.path.display());
+        say!(
+            "  {group:<10} {} = {path} (id {}), devices: {}",
+            member.target,
+            member.cgroup.id,
+            devices.join(" ")
+        );
+    }
+    say!("faults");
+    for rule in &plan.rules {
+        let mechanisms: Vec<&str> = rule.mechanisms.iter().map(|mechanism| mechanism.name()).collect();
+        let dry_run = if rule.rule.dry_run != 0 { ", dry run" } else { "" };
+        say!("  {} by {}{dry_run}", rule.fault, mechanisms.join(" and "));
+    }
+    say!("attached while it runs");
+    for attachment in &plan.attachments {
+        say!("  {attachment}");
+    }
+    say!("measured");
+    let metrics: Vec<&str> = plan.metrics.iter().map(|metric| metric.name()).collect();
+    say!("  {}", metrics.join(" "));
+    print_residue(plan);
+    for note in &plan.notes {
+        say!("note: {note}");
+    }
+}
+
+fn print_residue(plan: &Plan) {
+    say!("a SIGKILL would leave behind");
+    let mut nothing = true;
+    for attachment in &plan.attachments {
+        if let Attachment::Clsact { at } = attachment {
+            nothing = false;
+            say!("  a clsact filter; undone by: {}", qdisc::undo_commands(&at.device.name, true));
+        }
+    }
+    if nothing {
+        say!("  nothing but a file in /run/kchaos");
+    }
+}

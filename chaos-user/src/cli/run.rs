@@ -1,0 +1,81 @@
+//! `kchaos run`: an experiment, and its verdict.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{InsistArgs, exit, plan, terminal, terminal::say};
+use crate::{
+    experiment::{self, Insist, Outcome, Spec, Stop},
+    kernel::LiveKernel,
+    report::{Report, json, text},
+};
+
+/// Options of `kchaos run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The experiment
+    #[arg(value_name = "SPEC.yaml")]
+    spec: PathBuf,
+    /// Write the report as JSON; to standard output, instead of the text, if no file is named
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
+    /// Show the plan first
+    #[arg(long)]
+    show_plan: bool,
+    #[command(flatten)]
+    insist: InsistArgs,
+}
+
+/// Runs a spec.
+pub async fn run(args: &RunArgs, kernel_log: bool) -> anyhow::Result<u8> {
+    let spec = read_spec(&args.spec)?;
+    let outcome = experiment(&spec, &args.insist.to_insist(), kernel_log).await?;
+    if args.show_plan {
+        plan::print(&outcome.scope, &outcome.plan);
+    }
+    let report = outcome.report(&spec)?;
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => say!("{}", json::render(&report)?),
+        Some(path) => {
+            fs::write(path, json::render(&report)?).with_context(|| path.display().to_string())?;
+            print(&report);
+        }
+        None => print(&report),
+    }
+    Ok(exit_code(&outcome))
+}
+
+/// Reads and checks a spec.
+pub fn read_spec(path: &Path) -> anyhow::Result<Spec> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    experiment::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// Runs an experiment under the signals and with the progress that a human expects.
+pub async fn experiment(spec: &Spec, insist: &Insist, kernel_log: bool) -> anyhow::Result<Outcome> {
+    let mut stop = Stop::on_signals()?;
+    let timing = spec.timing;
+    let mut view = terminal::ProgressView::new(timing.baseline + timing.inject + timing.recover);
+    let mut kernel = LiveKernel { kernel_log };
+    let mut show = |progress: experiment::Progress<'_>| view.show(progress);
+    Ok(experiment::run(spec, insist, &mut kernel, &mut stop, &mut show).await?)
+}
+
+/// The report as text.
+pub fn print(report: &Report) {
+    let style = text::Style { colour: terminal::colour(), width: terminal::width() };
+    say!("{}", text::render(report, &style).trim_end());
+}
+
+/// What a rollback left behind outweighs every verdict.
+pub fn exit_code(outcome: &Outcome) -> u8 {
+    match outcome.rollback.is_complete() {
+        true => outcome.judgement.verdict.exit_code(),
+        false => exit::ROLLBACK_INCOMPLETE,
+    }
+}

@@ -1,0 +1,216 @@
+//! The shape of a spec file: texts and where they stand, nothing understood yet.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::Spanned;
+
+/// A scalar, as spelled in the file.
+pub(super) type Text = Spanned<String>;
+/// A scalar or a list of scalars.
+pub(super) type Many = Spanned<OneOrMore>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSpec {
+    #[serde(default, deserialize_with = "given")]
+    pub version: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub name: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub hypothesis: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub groups: Option<Spanned<RawGroups>>,
+    #[serde(default, deserialize_with = "given")]
+    pub steady_state: Option<Spanned<RawSteadyState>>,
+    #[serde(default, deserialize_with = "given")]
+    pub faults: Option<Spanned<Vec<Spanned<RawFault>>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub run: Option<Spanned<RawRun>>,
+    #[serde(default, deserialize_with = "given")]
+    pub max_duration: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGroups {
+    #[serde(default, deserialize_with = "given")]
+    pub control: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub experiment: Option<Many>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSteadyState {
+    #[serde(default, deserialize_with = "given")]
+    pub gates: Option<Spanned<Vec<Spanned<RawGate>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGate {
+    #[serde(default, deserialize_with = "given")]
+    pub metric: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub increase: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub decrease: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub within: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawFault {
+    Loss(RawLoss),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLoss {
+    #[serde(default, deserialize_with = "given")]
+    pub percent: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub correlation: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub gemodel: Option<Spanned<RawGemodel>>,
+    #[serde(default, deserialize_with = "given")]
+    pub state: Option<Spanned<RawState>>,
+    #[serde(default, deserialize_with = "given")]
+    pub every: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub direction: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub protocol: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub peers: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub ports: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub local_ports: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub allow: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub when: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub max: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub rate: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub seed: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGemodel {
+    #[serde(default, deserialize_with = "given")]
+    pub p: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub r: Option<Text>,
+    #[serde(default, rename = "1-h", deserialize_with = "given")]
+    pub lost_in_bad: Option<Text>,
+    #[serde(default, rename = "1-k", deserialize_with = "given")]
+    pub lost_in_good: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawState {
+    #[serde(default, deserialize_with = "given")]
+    pub p13: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub p31: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub p32: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub p23: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub p14: Option<Text>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRun {
+    #[serde(default, deserialize_with = "given")]
+    pub design: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub baseline: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub inject: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub recover: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub settle: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub confidence: Option<Text>,
+}
+
+/// What is there. A plain `Option` would take `max:` with nothing behind it for "no limit".
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A scalar or a list of them. What is neither is kept too, to be refused where its path is known.
+pub(super) enum OneOrMore {
+    One(String),
+    More(Vec<Text>),
+    Nothing,
+    Mapping,
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMoreVisitor)
+    }
+}
+
+struct OneOrMoreVisitor;
+
+impl<'de> Visitor<'de> for OneOrMoreVisitor {
+    type Value = OneOrMore;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or a list of values")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMore, E> {
+        Ok(OneOrMore::One(text.to_owned()))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<OneOrMore, E> {
+        Ok(OneOrMore::One(value.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<OneOrMore, E> {
+        Ok(OneOrMore::One(number.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<OneOrMore, E> {
+        Ok(OneOrMore::One(number.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<OneOrMore, E> {
+        Ok(OneOrMore::One(number.to_string()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<OneOrMore, E> {
+        Ok(OneOrMore::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(OneOrMore::More(texts))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OneOrMore, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(OneOrMore::Mapping)
+    }
+}

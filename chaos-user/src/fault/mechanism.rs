@@ -1,0 +1,126 @@
+//! The ladder: for each thing a fault needs, the ways to do it, best first.
+
+use std::fmt;
+
+use chaos_common::net::Direction;
+use serde::Serialize;
+
+use super::capability::{Capabilities, Capability};
+
+/// One way to do a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// A TCX link on each device, in the target's network namespace.
+    TcxEgress,
+    /// A tc filter on a clsact qdisc on each device.
+    ClsactEgress,
+    /// A link at the target's cgroup.
+    CgroupSkbIngress,
+}
+
+impl Mechanism {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TcxEgress, Self::ClsactEgress, Self::CgroupSkbIngress];
+
+    /// As users read and write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TcxEgress => "tcx-egress",
+            Self::ClsactEgress => "clsact-egress",
+            Self::CgroupSkbIngress => "cgroup-skb-ingress",
+        }
+    }
+
+    /// What the kernel must be able to do.
+    pub const fn needs(self) -> Capability {
+        match self {
+            Self::TcxEgress => Capability::Tcx,
+            Self::ClsactEgress => Capability::Clsact,
+            Self::CgroupSkbIngress => Capability::CgroupSkb,
+        }
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The ways to touch packets going one way, best first: a TCX link goes with the controller, a clsact
+/// filter survives it (the lease makes it inert, `sweep` removes it).
+pub const fn ladder(direction: Direction) -> &'static [Mechanism] {
+    match direction {
+        Direction::Egress => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
+        Direction::Ingress => &[Mechanism::CgroupSkbIngress],
+    }
+}
+
+/// Nothing this kernel can do would work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Unplannable {
+    /// What was asked for.
+    pub what: String,
+    /// Each mechanism tried, and what it lacked.
+    pub tried: Vec<(Mechanism, Capability)>,
+}
+
+impl fmt::Display for Unplannable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this kernel cannot do {}:", self.what)?;
+        for (mechanism, lacked) in &self.tried {
+            write!(f, " {mechanism} needs {lacked} ({});", lacked.provided_by())?;
+        }
+        write!(f, " `kchaos doctor` shows what it has")
+    }
+}
+
+/// The first mechanism of the ladder that the kernel can do. `forced` narrows the ladder to itself where it
+/// is on it.
+pub fn choose(
+    direction: Direction,
+    capabilities: &Capabilities,
+    forced: Option<Mechanism>,
+) -> Result<Mechanism, Unplannable> {
+    let ladder = ladder(direction);
+    let forced = forced.filter(|mechanism| ladder.contains(mechanism));
+    let candidates =
+        || ladder.iter().copied().filter(|mechanism| forced.is_none_or(|only| only == *mechanism));
+    candidates().find(|mechanism| capabilities.has(mechanism.needs())).ok_or_else(|| Unplannable {
+        what: match direction {
+            Direction::Egress => "faults on packets leaving".into(),
+            Direction::Ingress => "faults on packets arriving".into(),
+        },
+        tried: candidates().map(|mechanism| (mechanism, mechanism.needs())).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_comes_first_and_the_next_when_it_is_missing() {
+        let all = Capabilities::all_but(&[]);
+        assert_eq!(choose(Direction::Egress, &all, None), Ok(Mechanism::TcxEgress));
+        let old = Capabilities::all_but(&[Capability::Tcx]);
+        assert_eq!(choose(Direction::Egress, &old, None), Ok(Mechanism::ClsactEgress));
+        assert_eq!(
+            choose(Direction::Egress, &all, Some(Mechanism::ClsactEgress)),
+            Ok(Mechanism::ClsactEgress)
+        );
+        assert_eq!(
+            choose(Direction::Ingress, &all, Some(Mechanism::ClsactEgress)),
+            Ok(Mechanism::CgroupSkbIngress)
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_any_is_told_what_each_lacked() {
+        let none = Capabilities::all_but(&[Capability::Tcx, Capability::Clsact]);
+        let error = choose(Direction::Egress, &none, None).expect_err("nothing is there");
+        assert_eq!(error.tried.len(), 2);
+        assert!(error.to_string().contains("tcx-egress needs tcx (Linux 6.6"), "{error}");
+    }
+}

@@ -1,0 +1,263 @@
+//! One effect and its uncertainty: how much more the experimental group changed than the control group did.
+
+use serde::Serialize;
+
+use super::{
+    ewc::{self, LongRun},
+    quantile,
+    score::{Cell, FEW_EVENTS},
+};
+use crate::{
+    experiment::hypothesis::{Kind, Metric},
+    steady::rates::Tick,
+    target::Group,
+};
+
+/// What is compared with what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contrast {
+    /// The change of the experimental group less that of the control group, second by second: what both groups
+    /// share cancels.
+    Groups,
+    /// The change of the control group alone: did the fault leak, or the load move?
+    Control,
+}
+
+/// Why there is no estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// Fewer than [`ewc::MIN_TICKS`] ticks in a phase.
+    TooFewTicks,
+    /// A group did nothing that the metric is made of.
+    NoActivity,
+}
+
+/// A metric in both groups and both phases: per second, or a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Cells {
+    /// The control group before.
+    pub control_before: f64,
+    /// The control group during.
+    pub control_during: f64,
+    /// The experimental group before.
+    pub experiment_before: f64,
+    /// The experimental group during.
+    pub experiment_during: f64,
+}
+
+/// An effect with its confidence interval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// How it is compared.
+    pub kind: Kind,
+    /// What it is made of.
+    pub cells: Cells,
+    /// The change as a fraction of the metric (rate: 0.1 is 10 % more) or as a difference (ratio: 0.1 is 10 pp).
+    pub change: f64,
+    /// Confidence interval of `change`.
+    pub ci: [f64; 2],
+    /// The change on the scale it is tested on: natural logarithm for a rate, plain for a ratio.
+    pub theta: f64,
+    /// Standard error of `theta`.
+    pub se: f64,
+    /// Degrees of freedom of `se`.
+    pub df: f64,
+    /// Confidence interval of `theta`.
+    pub theta_ci: [f64; 2],
+    /// Autocorrelation of the scores from one tick to the next, the larger of both phases.
+    pub lag1: f64,
+    /// Fewer than [`FEW_EVENTS`] events in each cell: the interval is no narrower than the exact binomial one.
+    pub few_events: bool,
+    /// Length of the phase compared with the baseline, in seconds.
+    pub seconds: f64,
+    #[serde(skip)]
+    exact: Vec<Share>,
+}
+
+/// A cell of few events, with the sign it enters `theta` with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Share {
+    sign: f64,
+    hits: f64,
+    trials: f64,
+}
+
+/// One group in both phases.
+struct Pair {
+    sign: f64,
+    before: Cell,
+    during: Cell,
+}
+
+/// The effect on `metric` in the ticks `during`, compared with those `before`. `confidence` is that of one bound; the
+/// interval holds with 2·confidence − 1 (95 % verdicts read 90 % intervals: two one-sided tests, Schuirmann 1987).
+pub fn estimate(
+    metric: Metric,
+    contrast: Contrast,
+    before: &[&Tick],
+    during: &[&Tick],
+    confidence: f64,
+) -> Result<Estimate, Missing> {
+    if before.len().min(during.len()) < ewc::MIN_TICKS {
+        return Err(Missing::TooFewTicks);
+    }
+    let pair = |sign, group| -> Option<Pair> {
+        let (before, during) = (Cell::of(metric, group, before)?, Cell::of(metric, group, during)?);
+        Some(Pair { sign, before, during })
+    };
+    let control = pair(-1.0, Group::Control).ok_or(Missing::NoActivity)?;
+    let experiment = pair(1.0, Group::Experiment).ok_or(Missing::NoActivity)?;
+    // Only the experimental group may fall silent because of the fault.
+    let needed = [&control.before, &control.during, &experiment.before];
+    if metric.kind() == Kind::Rate && needed.iter().any(|cell| cell.count == 0.0) {
+        return Err(Missing::NoActivity);
+    }
+    let cells = Cells {
+        control_before: control.before.value(),
+        control_during: control.during.value(),
+        experiment_before: experiment.before.value(),
+        experiment_during: experiment.during.value(),
+    };
+    let seconds = during.iter().map(|tick| tick.seconds).sum();
+    let pairs = match contrast {
+        Contrast::Groups => vec![experiment, control],
+        Contrast::Control => vec![Pair { sign: 1.0, ..control }],
+    };
+    measure(metric.kind(), &pairs, cells, seconds, confidence).ok_or(Missing::TooFewTicks)
+}
+
+fn measure(kind: Kind, pairs: &[Pair], cells: Cells, seconds: f64, confidence: f64) -> Option<Estimate> {
+    let theta =
+        pairs.iter().map(|pair| pair.sign * (pair.during.statistic() - pair.before.statistic())).sum();
+    let before = phase_variance(pairs, |pair| &pair.before)?;
+    let during = phase_variance(pairs, |pair| &pair.during)?;
+    let variance = before.variance + during.variance;
+    // Welch–Satterthwaite (Satterthwaite, Biometrics Bulletin 2, 1946).
+    let df = variance.powi(2) / (before.variance.powi(2) / before.nu + during.variance.powi(2) / during.nu);
+    let few_events = cells_of(pairs).all(|(_, cell)| cell.events < FEW_EVENTS);
+    let exact = if few_events && kind == Kind::RareRatio { shares(pairs) } else { vec![] };
+    let lag1 = before.lag1.max(during.lag1);
+    let (se, unknown) = (variance.sqrt(), [f64::NAN; 2]);
+    let change = natural(kind, theta);
+    let mut estimate = Estimate {
+        kind,
+        cells,
+        change,
+        ci: unknown,
+        theta,
+        se,
+        df,
+        theta_ci: unknown,
+        lag1,
+        few_events,
+        seconds,
+        exact,
+    };
+    estimate.theta_ci = estimate.interval(confidence);
+    estimate.ci = estimate.theta_ci.map(|bound| natural(kind, bound));
+    Some(estimate)
+}
+
+/// The variance of one phase's share of `theta`, and how well it is known.
+struct PhaseVariance {
+    variance: f64,
+    nu: f64,
+    lag1: f64,
+}
+
+fn phase_variance(pairs: &[Pair], cell: impl Fn(&Pair) -> &Cell) -> Option<PhaseVariance> {
+    let mut scores = vec![0.0; pairs.first().map_or(0, |pair| cell(pair).scores.len())];
+    for pair in pairs {
+        for (sum, score) in scores.iter_mut().zip(&cell(pair).scores) {
+            *sum += pair.sign * score;
+        }
+    }
+    let LongRun { omega, nu } = ewc::long_run(&scores)?;
+    let floor: f64 = pairs.iter().map(|pair| cell(pair).variance_floor()).sum();
+    Some(PhaseVariance { variance: (omega / scores.len() as f64).max(floor), nu, lag1: ewc::lag1(&scores) })
+}
+
+/// All cells, with the sign each enters `theta` with.
+fn cells_of(pairs: &[Pair]) -> impl Iterator<Item = (f64, &Cell)> {
+    pairs.iter().flat_map(|pair| [(pair.sign, &pair.during), (-pair.sign, &pair.before)])
+}
+
+fn shares(pairs: &[Pair]) -> Vec<Share> {
+    cells_of(pairs)
+        .map(|(sign, cell)| Share { sign, hits: cell.trials_hit(), trials: cell.exposure })
+        .collect()
+}
+
+/// From the scale of the test to the one people read.
+pub fn natural(kind: Kind, theta: f64) -> f64 {
+    match kind {
+        Kind::Rate => theta.exp_m1(),
+        Kind::RareRatio => theta,
+    }
+}
+
+impl Estimate {
+    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, and with few events whatever is
+    /// wider of it and [`Self::mover`].
+    pub fn interval(&self, level: f64) -> [f64; 2] {
+        let half = quantile::t(level, self.df) * self.se;
+        let [low, high] = self.mover(level);
+        [low.min(self.theta - half), high.max(self.theta + half)]
+    }
+
+    /// Sums and differences of shares of few events, from the Clopper–Pearson bounds of each: the method of variance
+    /// estimates recovery (Zou, Donner, Statistics in Medicine 27, 2008). Just `theta` if events are not few.
+    fn mover(&self, level: f64) -> [f64; 2] {
+        let (mut below, mut above) = (0.0, 0.0);
+        for share in &self.exact {
+            let p = share.hits / share.trials;
+            let (low, high) = quantile::clopper_pearson(share.hits, share.trials, level);
+            let (down, up) = ((p - low).powi(2), (high - p).powi(2));
+            below += if share.sign > 0.0 { down } else { up };
+            above += if share.sign > 0.0 { up } else { down };
+        }
+        [self.theta - below.sqrt(), self.theta + above.sqrt()]
+    }
+
+    /// One-sided p-value of "theta ≤ limit" against more, or of "theta ≥ limit" against less. With few events it is
+    /// never below that of the exact conditional test of any difference at all, see [`Self::p_conditional`].
+    pub fn p_beyond(&self, limit: f64, more: bool) -> f64 {
+        let beyond = if more { self.theta - limit } else { limit - self.theta };
+        let p = quantile::t_tail(beyond / self.se, self.df);
+        if self.exact.is_empty() {
+            return p;
+        }
+        p.max(self.p_by_interval(limit, more)).max(self.p_conditional(more))
+    }
+
+    /// The p-value at which the interval first touches the limit, by bisection; 0.5 or more is given as 1.
+    fn p_by_interval(&self, limit: f64, more: bool) -> f64 {
+        let excludes = |level: f64| {
+            let [low, high] = self.interval(level);
+            if more { low > limit } else { high < limit }
+        };
+        if !excludes(0.5 + 1e-9) {
+            return 1.0;
+        }
+        let (mut p_touching, mut p_clear) = (1e-12, 0.5);
+        while p_clear / p_touching > 1.0 + 1e-6 {
+            let middle = f64::sqrt(p_touching * p_clear);
+            if excludes(1.0 - middle) { p_clear = middle } else { p_touching = middle }
+        }
+        p_clear
+    }
+
+    /// Given how many events there were in both, how they fell to the experimental group while injecting and to the
+    /// control group at that time or to itself before, whichever tells more, against their shares of the trials
+    /// (Przyborowski, Wilenski, Biometrika 31, 1940). An effect made of the control group's movements alone is none.
+    fn p_conditional(&self, more: bool) -> f64 {
+        let [during, before, control, _] = self.exact[..] else { return 1.0 };
+        let against = |other: Share| {
+            let suspect = if more { during } else { other };
+            let share = suspect.trials / (during.trials + other.trials);
+            quantile::binomial_at_least(suspect.hits as u64, (during.hits + other.hits) as u64, share)
+        };
+        against(control).min(against(before))
+    }
+}

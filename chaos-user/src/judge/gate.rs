@@ -1,0 +1,228 @@
+//! One gate: the effect against the margin declared before the run.
+
+use serde::Serialize;
+
+use super::{
+    estimate::{Contrast, Estimate, Missing, estimate},
+    holm,
+};
+use crate::{
+    experiment::hypothesis::{Gate, Kind, Margin, Metric},
+    steady::rates::Tick,
+};
+
+/// What one gate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GateVerdict {
+    /// The interval lies inside the margin.
+    Pass,
+    /// The interval lies outside the margin, also after Holm.
+    Fail,
+    /// Neither.
+    Inconclusive,
+}
+
+/// A gate, judged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GateResult {
+    /// What was measured.
+    pub metric: Metric,
+    /// How far it may move.
+    pub margin: Margin,
+    /// What it says.
+    pub verdict: GateVerdict,
+    /// The effect, if it could be estimated.
+    pub estimate: Option<Estimate>,
+    /// Why it could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+    /// What has been demonstrated with the confidence of the verdict.
+    pub bound: Option<Bound>,
+    /// One-sided p-value of "inside the margin".
+    pub p_fail: Option<f64>,
+    /// The same, adjusted for all gates.
+    pub p_fail_holm: Option<f64>,
+    /// The interval excludes no change at all. Never decides.
+    pub detectable: bool,
+    /// If inconclusive: a phase of about this many seconds, and a baseline in proportion, would settle it if the
+    /// effect is as estimated. `None` if that is more than [`MOST_LONGER`] times as long.
+    pub needs_s: Option<f64>,
+}
+
+/// A gate is not worth running more than this many times as long.
+const MOST_LONGER: f64 = 50.0;
+
+/// What an interval demonstrates, as a change in the metric's own terms.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// It did so by less than this; 0 if it did not do so at all.
+    LessThan {
+        /// Which way.
+        direction: Direction,
+        /// How far.
+        by: f64,
+    },
+    /// It did so by more than this.
+    MoreThan {
+        /// Which way.
+        direction: Direction,
+        /// How far.
+        by: f64,
+    },
+}
+
+/// Which way a metric went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Down.
+    Fell,
+    /// Up.
+    Rose,
+    /// Either.
+    Moved,
+}
+
+/// Lower and upper limit of theta: the margin on the scale of the test.
+pub fn limits(kind: Kind, margin: Margin) -> [f64; 2] {
+    let scale = |change: f64| match kind {
+        Kind::Rate => change.max(-1.0).ln_1p(),
+        Kind::RareRatio => change,
+    };
+    let low = margin.decrease.map_or(f64::NEG_INFINITY, |decrease| scale(-decrease));
+    let high = margin.increase.map_or(f64::INFINITY, scale);
+    [low, high]
+}
+
+/// Judges every gate on the same ticks. PASS needs no correction, because all gates must pass (an
+/// intersection–union test, Berger 1982); FAIL is adjusted by Holm, because one is enough.
+pub fn judge(gates: &[Gate], before: &[&Tick], during: &[&Tick], confidence: f64) -> Vec<GateResult> {
+    let alpha = 1.0 - confidence;
+    let mut results: Vec<_> = gates.iter().map(|gate| gate_alone(gate, before, during, confidence)).collect();
+    let p: Vec<f64> = results.iter().map(|result| result.p_fail.unwrap_or(1.0)).collect();
+    for (result, p_holm) in results.iter_mut().zip(holm::adjust(&p)) {
+        result.p_fail_holm = result.p_fail.map(|_| p_holm);
+        if p_holm <= alpha {
+            result.verdict = GateVerdict::Fail;
+        }
+        result.bound = result.estimate.as_ref().map(|effect| bound(effect, result.margin, result.verdict));
+        result.needs_s = result.estimate.as_ref().and_then(|effect| needs_s(effect, result));
+    }
+    results
+}
+
+/// A gate before the others are looked at: PASS or not yet decided.
+fn gate_alone(gate: &Gate, before: &[&Tick], during: &[&Tick], confidence: f64) -> GateResult {
+    let estimate = estimate(gate.metric, Contrast::Groups, before, during, confidence);
+    let missing = estimate.as_ref().err().copied();
+    let estimate = estimate.ok();
+    let inside = estimate.as_ref().is_some_and(|effect| is_inside(effect, gate.margin));
+    GateResult {
+        metric: gate.metric,
+        margin: gate.margin,
+        verdict: if inside { GateVerdict::Pass } else { GateVerdict::Inconclusive },
+        p_fail: estimate.as_ref().map(|effect| p_fail(effect, gate.margin)),
+        detectable: estimate.as_ref().is_some_and(|effect| !(effect.ci[0]..=effect.ci[1]).contains(&0.0)),
+        estimate,
+        missing,
+        bound: None,
+        p_fail_holm: None,
+        needs_s: None,
+    }
+}
+
+fn is_inside(effect: &Estimate, margin: Margin) -> bool {
+    let [low, high] = limits(effect.kind, margin);
+    effect.theta_ci[0] > low && effect.theta_ci[1] < high
+}
+
+/// The smaller p-value of both sides; where there is no margin nothing can be outside it.
+fn p_fail(effect: &Estimate, margin: Margin) -> f64 {
+    let [low, high] = limits(effect.kind, margin);
+    let above = if high.is_finite() { effect.p_beyond(high, true) } else { 1.0 };
+    let below = if low.is_finite() { effect.p_beyond(low, false) } else { 1.0 };
+    above.min(below)
+}
+
+fn bound(effect: &Estimate, margin: Margin, verdict: GateVerdict) -> Bound {
+    let [low, high] = effect.ci;
+    if verdict == GateVerdict::Fail {
+        return match effect.theta > 0.0 {
+            true => Bound::MoreThan { direction: Direction::Rose, by: low },
+            false => Bound::MoreThan { direction: Direction::Fell, by: -high },
+        };
+    }
+    let (direction, by) = match (margin.increase, margin.decrease) {
+        (Some(_), None) => (Direction::Rose, high),
+        (None, Some(_)) => (Direction::Fell, -low),
+        _ => (Direction::Moved, low.abs().max(high.abs())),
+    };
+    Bound::LessThan { direction, by: by.max(0.0) }
+}
+
+/// The half-width shrinks with the root of the time: (half / distance to the limit)² times as long.
+fn needs_s(effect: &Estimate, gate: &GateResult) -> Option<f64> {
+    if gate.verdict != GateVerdict::Inconclusive {
+        return None;
+    }
+    let [low, high] = limits(effect.kind, gate.margin);
+    let [ci_low, ci_high] = effect.theta_ci;
+    let (up, down) = (ci_high - effect.theta, effect.theta - ci_low);
+    let longer = |half: f64, limit: f64| (half / (limit - effect.theta)).powi(2);
+    let times = if effect.theta > high {
+        longer(down, high)
+    } else if effect.theta < low {
+        longer(up, low)
+    } else {
+        longer(up, high).max(longer(down, low))
+    };
+    // Just outside after Holm: the interval itself would do, the adjustment does not.
+    (times <= MOST_LONGER).then_some(times.max(1.0) * effect.seconds)
+}
+
+/// Whether the control group itself stayed where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steady {
+    /// Its change lies inside the margin.
+    Yes,
+    /// Its change lies outside the margin.
+    No,
+    /// Its change may lie on either side.
+    Unclear,
+}
+
+/// What the control group did by itself: where it moves with the fault, the fault leaked or the load did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ControlResult {
+    /// What was measured.
+    pub metric: Metric,
+    /// Whether it stayed inside the margin.
+    pub steady: Steady,
+    /// Its change, if it could be estimated.
+    pub estimate: Option<Estimate>,
+}
+
+/// The control group's own change, against the gate's margin taken both ways: any move of the yardstick matters.
+pub fn judge_control(gate: &Gate, before: &[&Tick], during: &[&Tick], confidence: f64) -> ControlResult {
+    let estimate = estimate(gate.metric, Contrast::Control, before, during, confidence).ok();
+    let steady = estimate.as_ref().map_or(Steady::Unclear, |effect| {
+        let [low, high] = both_ways(limits(effect.kind, gate.margin));
+        let [ci_low, ci_high] = effect.theta_ci;
+        if ci_low > low && ci_high < high {
+            Steady::Yes
+        } else if ci_low > high || ci_high < low {
+            Steady::No
+        } else {
+            Steady::Unclear
+        }
+    });
+    ControlResult { metric: gate.metric, steady, estimate }
+}
+
+/// Where one side has no limit, the other's mirror image.
+fn both_ways([low, high]: [f64; 2]) -> [f64; 2] {
+    [if low.is_finite() { low } else { -high }, if high.is_finite() { high } else { -low }]
+}

@@ -1,0 +1,387 @@
+//! From gates, delivery, control and recovery to one verdict, and the doubts that go with it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{
+    delivery::{Delivery, Fired},
+    gate::{ControlResult, GateResult, GateVerdict, Steady},
+    names,
+};
+use crate::{experiment::hypothesis::Metric, steady::sample::Phase, target::Group};
+
+/// What an experiment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every gate stayed inside its margin.
+    Pass,
+    /// A gate left its margin, or did not come back.
+    Fail,
+    /// Not enough data to say either.
+    Inconclusive,
+    /// There was nothing to judge: see [`InvalidReason`].
+    Invalid,
+    /// Ended early: see [`AbortReason`].
+    Aborted,
+}
+
+impl Verdict {
+    /// What the process exits with. 2 (could not run) and 6 (rollback incomplete) are not verdicts.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Fail => 1,
+            Self::Inconclusive => 3,
+            Self::Invalid => 4,
+            Self::Aborted => 5,
+        }
+    }
+}
+
+/// Why a run ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortReason {
+    /// SIGINT or SIGTERM.
+    Interrupted,
+    /// The longest duration allowed.
+    MaxDuration,
+    /// The lease ran out or could not be renewed: the kernel stopped injecting by itself.
+    LeaseLost,
+    /// A target went away.
+    TargetGone {
+        /// As the user named it.
+        target: String,
+    },
+    /// Counters could not be read.
+    SamplingFailed {
+        /// What the system said.
+        error: String,
+    },
+}
+
+/// Why there is nothing to judge.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvalidReason {
+    /// There was no rule at all.
+    NoFault,
+    /// A fault saw nothing it could have hit.
+    NothingEligible {
+        /// Which.
+        fault: String,
+    },
+    /// A fault could have hit and never did.
+    NothingInjected {
+        /// Which.
+        fault: String,
+        /// What it could have hit.
+        eligible: u64,
+    },
+    /// A fault hit clearly more or less often than asked.
+    OtherShare {
+        /// Which.
+        fault: String,
+        /// The share hit.
+        fraction: f64,
+        /// The share asked for.
+        expected: f64,
+    },
+    /// A fault hit the control group.
+    ControlHit {
+        /// Which.
+        fault: String,
+        /// How often.
+        injected: u64,
+    },
+    /// All faults only counted.
+    DryRun,
+    /// The control group did nothing at all, ever: there is nothing to compare with.
+    ControlMissing,
+    /// A group did nothing that any gate is made of.
+    NoActivity {
+        /// Which.
+        group: Group,
+        /// When.
+        phase: Phase,
+    },
+    /// More than 10 % of the ticks are lost.
+    LostTicks {
+        /// Lost.
+        lost: usize,
+        /// Expected.
+        expected: usize,
+    },
+}
+
+/// A doubt, given as advice. Never decides by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caveat {
+    /// The control group left the margin by itself: PASS is withheld.
+    ControlMoved {
+        /// Where.
+        metric: Metric,
+    },
+    /// Whether the control group stayed inside the margin is not clear.
+    ControlUnclear {
+        /// Where.
+        metric: Metric,
+    },
+    /// Whether the system recovered is not clear.
+    RecoveryUnclear,
+    /// Recovery was not measured.
+    RecoveryNotMeasured,
+    /// The fault fired only a few times.
+    FewInjections {
+        /// Which.
+        fault: String,
+        /// How often.
+        injected: u64,
+    },
+    /// The share delivered cannot be compared with the one asked for, because hits come in bursts.
+    ShareNotJudged {
+        /// Which.
+        fault: String,
+    },
+    /// Some ticks are lost.
+    LostTicks {
+        /// Lost.
+        lost: usize,
+        /// Expected.
+        expected: usize,
+    },
+    /// A gate's phases are too short.
+    TooFewTicks {
+        /// Which.
+        metric: Metric,
+    },
+    /// Nothing happened that a gate is made of.
+    NothingMeasured {
+        /// Which.
+        metric: Metric,
+    },
+    /// A gate would be decided by a longer run.
+    RunLonger {
+        /// Which.
+        metric: Metric,
+        /// Seconds of injecting, settled.
+        inject_s: f64,
+    },
+    /// A gate would not be decided by any run of reasonable length.
+    TooNoisy {
+        /// Which.
+        metric: Metric,
+    },
+    /// A gate's interval may be too narrow: neighbouring seconds are too alike.
+    Autocorrelated {
+        /// Which.
+        metric: Metric,
+        /// Correlation of neighbouring ticks.
+        lag1: f64,
+    },
+    /// One target in a group: the claim is about these, not about a fleet.
+    OnePerGroup,
+}
+
+/// What recovery came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovered {
+    /// Every gate is back inside its margin.
+    Recovered,
+    /// A gate is still outside its margin.
+    NotRecovered,
+    /// Neither is shown.
+    Inconclusive,
+    /// There was no recover phase, or too little of it.
+    NotMeasured,
+}
+
+/// What the verdict is made of.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    /// Set if the run ended early.
+    pub aborted: bool,
+    /// Reasons there is nothing to judge.
+    pub invalid: &'a [InvalidReason],
+    /// The gates while injecting.
+    pub gates: &'a [GateResult],
+    /// The control group by itself.
+    pub control: &'a [ControlResult],
+    /// After injecting.
+    pub recovered: Recovered,
+}
+
+/// One verdict. ABORTED goes before INVALID, because an early end leaves data missing by itself. Recovery that is not
+/// shown does not withhold PASS: short recover phases rarely have the power, and say so as a caveat.
+pub fn decide(evidence: &Evidence) -> Verdict {
+    let any_fails = evidence.gates.iter().any(|gate| gate.verdict == GateVerdict::Fail);
+    let all_pass = evidence.gates.iter().all(|gate| gate.verdict == GateVerdict::Pass);
+    let control_moved = evidence.control.iter().any(|control| control.steady == Steady::No);
+    if evidence.aborted {
+        Verdict::Aborted
+    } else if !evidence.invalid.is_empty() {
+        Verdict::Invalid
+    } else if any_fails || evidence.recovered == Recovered::NotRecovered {
+        Verdict::Fail
+    } else if all_pass && !evidence.gates.is_empty() && !control_moved {
+        Verdict::Pass
+    } else {
+        Verdict::Inconclusive
+    }
+}
+
+/// What is wrong with the delivery of the faults. Every fault must have fired: a verdict about two faults of which
+/// one never did is a verdict about another experiment.
+pub fn invalid_delivery(deliveries: &[Delivery]) -> Vec<InvalidReason> {
+    if deliveries.is_empty() {
+        return vec![InvalidReason::NoFault];
+    }
+    let mut reasons: Vec<_> = deliveries.iter().filter_map(invalid_one).collect();
+    if deliveries.iter().all(|delivery| delivery.fired == Fired::DryRun) {
+        reasons.push(InvalidReason::DryRun);
+    }
+    reasons
+}
+
+fn invalid_one(delivery: &Delivery) -> Option<InvalidReason> {
+    let fault = delivery.name.clone();
+    match delivery.fired {
+        Fired::AsAsked | Fired::DryRun => None,
+        Fired::NothingEligible => Some(InvalidReason::NothingEligible { fault }),
+        Fired::Never => Some(InvalidReason::NothingInjected { fault, eligible: delivery.eligible }),
+        Fired::OtherShare => {
+            let (fraction, expected) = (delivery.fraction?, delivery.expected_fraction?);
+            Some(InvalidReason::OtherShare { fault, fraction, expected })
+        }
+        Fired::OnControl => Some(InvalidReason::ControlHit { fault, injected: delivery.control.injected }),
+    }
+}
+
+impl fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted => write!(f, "interrupted"),
+            Self::MaxDuration => write!(f, "the longest duration allowed was reached"),
+            Self::LeaseLost => {
+                write!(f, "the lease was not renewed in time, so the kernel stopped injecting")
+            }
+            Self::TargetGone { target } => write!(f, "{target} went away"),
+            Self::SamplingFailed { error } => write!(f, "counters could not be read: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for InvalidReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFault => write!(f, "there was no fault to inject"),
+            Self::NothingEligible { fault } => {
+                write!(
+                    f,
+                    "{fault} saw nothing it could have hit: check the filter, and that there is traffic"
+                )
+            }
+            Self::NothingInjected { fault, eligible } => {
+                write!(
+                    f,
+                    "{fault} never fired, although {eligible} were eligible: raise its chance, or run longer"
+                )
+            }
+            Self::OtherShare { fault, fraction, expected } => {
+                let (percent, asked) = (fraction * 100.0, expected * 100.0);
+                write!(f, "{fault} hit {percent:.3} % of what was eligible where {asked:.3} % was asked for")
+            }
+            Self::ControlHit { fault, injected } => {
+                write!(f, "{fault} also hit the control group, {injected} times: the groups are not apart")
+            }
+            Self::DryRun => write!(f, "a dry run: everything was decided and counted, nothing was injected"),
+            Self::ControlMissing => {
+                write!(f, "the control group did nothing at all: there is nothing to compare with")
+            }
+            Self::NoActivity { group, phase } => {
+                let (group, phase) = (names::group(*group), names::phase(*phase));
+                write!(
+                    f,
+                    "the {group} group did nothing in the {phase} phase that a gate is made of: put load on it"
+                )
+            }
+            Self::LostTicks { lost, expected } => {
+                write!(
+                    f,
+                    "{lost} of {expected} ticks are lost, more than 10 %: the host was too busy to be measured"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Caveat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlMoved { metric } => {
+                let name = metric.name();
+                write!(f, "{name} of the control group left the margin by itself, so PASS is withheld: ")?;
+                write!(f, "is the load steady, and do the groups share what the fault hits?")
+            }
+            Self::ControlUnclear { metric } => {
+                let name = metric.name();
+                write!(
+                    f,
+                    "{name} of the control group may have left the margin by itself: steadier load would tell"
+                )
+            }
+            Self::RecoveryUnclear => {
+                write!(f, "recovery is not shown either way: a longer recover phase would tell")
+            }
+            Self::RecoveryNotMeasured => write!(f, "recovery was not measured: give it a recover phase"),
+            Self::FewInjections { fault, injected } => {
+                let times = if *injected == 1 { "once".to_owned() } else { format!("{injected} times") };
+                write!(f, "{fault} fired only {times}: the verdict is about a very small fault")
+            }
+            Self::ShareNotJudged { fault } => {
+                write!(f, "{fault} comes in bursts, so only that it fired was checked, not how often")
+            }
+            Self::LostTicks { lost, expected } => {
+                write!(f, "{lost} of {expected} ticks are lost and left out")
+            }
+            Self::TooFewTicks { metric } => {
+                write!(f, "{} has too few ticks to be judged: make the phases longer", metric.name())
+            }
+            Self::NothingMeasured { metric } => {
+                write!(
+                    f,
+                    "nothing happened that {} is made of: put load on it, or leave it out",
+                    metric.name()
+                )
+            }
+            Self::RunLonger { metric, inject_s } => {
+                let name = metric.name();
+                write!(
+                    f,
+                    "{name} would be decided by injecting for about {inject_s:.0} s, with a baseline to match"
+                )
+            }
+            Self::TooNoisy { metric } => {
+                let name = metric.name();
+                write!(
+                    f,
+                    "{name} varies too much for its margin: steady the load, add targets, or widen the margin"
+                )
+            }
+            Self::Autocorrelated { metric, lag1 } => {
+                let name = metric.name();
+                write!(
+                    f,
+                    "{name} wanders (neighbouring seconds correlate by {lag1:.2}): its interval may be too narrow"
+                )
+            }
+            Self::OnePerGroup => {
+                write!(f, "one target in a group: the claim is about these, not about others like them")
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Attaching programs where a plan says.
+
+use std::fs::File;
+
+use aya::{
+    Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, RawTracePoint,
+        SchedClassifier, TcAttachType, tc::TcAttachOptions,
+    },
+};
+use chaos_common::{names::program, net::Direction};
+
+use super::{
+    KernelError,
+    journal::{Journal, Residue},
+    qdisc,
+};
+use crate::fault::plan::{Attachment, Place};
+
+/// Attaches one program. It is loaded on its first use; the link ends with the object.
+pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -> Result<(), KernelError> {
+    let what = || attachment.to_string();
+    match attachment {
+        Attachment::Tcx { at } => tcx(ebpf, at).map_err(KernelError::program(what())),
+        Attachment::Clsact { at } => clsact(ebpf, journal, at),
+        Attachment::CgroupSkb { program, direction, cgroup } => {
+            let dir = File::open(&cgroup.dir).map_err(KernelError::io(what()))?;
+            cgroup_skb(ebpf, program, *direction, &dir).map_err(KernelError::program(what()))
+        }
+        Attachment::RawTracepoint { program, tracepoint } => {
+            raw_tracepoint(ebpf, program, tracepoint).map_err(KernelError::program(what()))
+        }
+    }
+}
+
+/// First of its chain, so that nobody's verdict keeps packets from us; whatever we pass goes on to the rest.
+pub fn tcx(ebpf: &mut Ebpf, at: &Place) -> Result<(), ProgramError> {
+    let egress: &mut SchedClassifier = loaded(ebpf, program::NET_EGRESS)?;
+    let attach = || {
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+        egress.attach_with_options(&at.device.name, TcAttachType::Egress, order)
+    };
+    at.netns.run(attach).map_err(ProgramError::IOError)??;
+    Ok(())
+}
+
+fn clsact(ebpf: &mut Ebpf, journal: &mut Journal, at: &Place) -> Result<(), KernelError> {
+    let device = &at.device.name;
+    let what = || format!("clsact qdisc on {device}");
+    let has_qdisc = at.netns.run(|| qdisc::has_clsact(device)).and_then(|has| has);
+    let adds_qdisc = !has_qdisc.map_err(KernelError::io(what()))?;
+    let residue = Residue::Clsact { netns: at.netns.inode, device: device.clone(), adds_qdisc };
+    journal.note(residue).map_err(KernelError::io(what()))?;
+    if adds_qdisc {
+        let added = at.netns.run(|| qdisc::add_clsact(device)).and_then(|added| added);
+        added.map_err(KernelError::io(what()))?;
+    }
+    clsact_filter(ebpf, at).map_err(KernelError::program(format!("tc filter on {device}")))
+}
+
+/// The filter alone, on a qdisc that is there.
+pub fn clsact_filter(ebpf: &mut Ebpf, at: &Place) -> Result<(), ProgramError> {
+    let egress: &mut SchedClassifier = loaded(ebpf, program::NET_EGRESS)?;
+    let attach = || {
+        let link =
+            egress.attach_with_options(&at.device.name, TcAttachType::Egress, qdisc::attach_options())?;
+        // The filter is detached by `qdisc::undo`, in its own namespace; aya would try in ours.
+        std::mem::forget(egress.take_link(link)?);
+        Ok(())
+    };
+    at.netns.run(attach).map_err(ProgramError::IOError)?
+}
+
+/// Beside whatever others have attached there: a cgroup link always allows others, and the kernel refuses any
+/// flag that says so (kernel/bpf/cgroup.c, `cgroup_bpf_link_attach`, 6.18), hence the mode without flags.
+pub fn cgroup_skb(ebpf: &mut Ebpf, name: &str, direction: Direction, dir: &File) -> Result<(), ProgramError> {
+    let program: &mut CgroupSkb = loaded(ebpf, name)?;
+    let attach_type = match direction {
+        Direction::Egress => CgroupSkbAttachType::Egress,
+        Direction::Ingress => CgroupSkbAttachType::Ingress,
+    };
+    program.attach(dir, attach_type, CgroupAttachMode::Single)?;
+    Ok(())
+}
+
+/// On the whole host.
+pub fn raw_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), ProgramError> {
+    let program: &mut RawTracePoint = loaded(ebpf, name)?;
+    program.attach(tracepoint)?;
+    Ok(())
+}
+
+/// A program of the object, loaded.
+fn loaded<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
+where
+    P: Load,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+    let is_loaded = program.fd().is_ok();
+    let program: &mut P = program.try_into()?;
+    if !is_loaded {
+        program.load_program()?;
+    }
+    Ok(program)
+}
+
+/// Every kind of program loads itself under the same name, but not through a trait of aya's.
+trait Load {
+    fn load_program(&mut self) -> Result<(), ProgramError>;
+}
+
+macro_rules! load {
+    ($($program:ty),*) => { $(
+        impl Load for $program {
+            fn load_program(&mut self) -> Result<(), ProgramError> {
+                self.load()
+            }
+        }
+    )* };
+}
+load!(SchedClassifier, CgroupSkb, RawTracePoint);

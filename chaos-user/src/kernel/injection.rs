@@ -1,0 +1,127 @@
+//! A plan in force.
+
+use std::time::Duration;
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use chaos_common::Lease;
+
+use super::{
+    Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters, journal::Journal,
+    lease::LeaseKeeper, sweep, watchdog::Watchdog, wire::Wire,
+};
+use crate::{
+    fault::plan::{Attachment, Plan},
+    steady::sample::Sample,
+    target::Netns,
+};
+
+/// A plan in force on the kernel we run on; owns every handle.
+#[must_use = "dropping an injection rolls it back"]
+pub struct LiveInjection {
+    ebpf: Option<Ebpf>,
+    pub(super) journal: Journal,
+    pub(super) watchdog: Option<Watchdog>,
+    lease: LeaseKeeper,
+    log: Option<KernelLog>,
+    rules: u32,
+    slots: u32,
+    attachments: usize,
+    /// Held open so that residue can be undone even when its last process is gone.
+    namespaces: Vec<Netns>,
+    rolled_back: bool,
+}
+
+impl LiveInjection {
+    pub(super) fn new(
+        ebpf: Ebpf,
+        lease: Array<MapData, Wire<Lease>>,
+        journal: Journal,
+        log: Option<KernelLog>,
+        plan: &Plan,
+    ) -> Self {
+        let namespaces = plan.attachments.iter().filter_map(|attachment| match attachment {
+            Attachment::Clsact { at } | Attachment::Tcx { at } => Some(at.netns.clone()),
+            _ => None,
+        });
+        Self {
+            ebpf: Some(ebpf),
+            journal,
+            watchdog: None,
+            lease: LeaseKeeper::new(lease),
+            log,
+            rules: plan.rules.len() as u32,
+            slots: plan.targets.len() as u32,
+            attachments: plan.attachments.len(),
+            namespaces: namespaces.collect(),
+            rolled_back: false,
+        }
+    }
+
+    /// Attaches one more program.
+    pub(super) fn attach(&mut self, attachment: &Attachment) -> Result<(), KernelError> {
+        match &mut self.ebpf {
+            Some(ebpf) => attach::attach(ebpf, &mut self.journal, attachment),
+            None => Err(ended()),
+        }
+    }
+
+    /// Disarm, detach, undo; each is tried whatever became of the one before.
+    fn undo(&mut self) -> Rollback {
+        self.rolled_back = true;
+        let mut rollback = Rollback::default();
+        rollback.step("disarm", self.lease.disarm());
+        self.log = None;
+        // A link ends when the kernel loses the last reference to it: its handle in here.
+        self.ebpf = None;
+        rollback.step::<KernelError>(format!("detach {} programs", self.attachments), Ok(()));
+        for residue in self.journal.residue() {
+            let netns = self.namespaces.iter().find(|netns| sweep::lies_in(residue, netns));
+            rollback.step(sweep::command(residue, netns), sweep::undo(residue, netns));
+        }
+        if rollback.is_complete() {
+            rollback.step(format!("rm -r {}", self.journal.dir().display()), self.journal.remove());
+        }
+        self.watchdog = None;
+        rollback
+    }
+}
+
+fn ended() -> KernelError {
+    KernelError::io("the injection")(std::io::Error::other("has been rolled back"))
+}
+
+impl Injection for LiveInjection {
+    fn arm(&mut self, duration: Duration) -> Result<(), KernelError> {
+        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.lease.arm(monotonic_ns().saturating_add(duration_ns))
+    }
+
+    fn disarm(&mut self) -> Result<(), KernelError> {
+        self.lease.disarm()
+    }
+
+    fn sample(&mut self) -> Result<Sample, KernelError> {
+        self.lease.beat();
+        let ebpf = self.ebpf.as_mut().ok_or_else(ended)?;
+        counters::sample(ebpf, self.rules, self.slots)
+    }
+
+    fn rollback(mut self) -> Rollback {
+        self.undo()
+    }
+}
+
+impl Drop for LiveInjection {
+    fn drop(&mut self) {
+        if self.rolled_back {
+            return;
+        }
+        let rollback = self.undo();
+        for step in rollback.steps.iter().filter(|step| step.error.is_some()) {
+            log::error!("rollback: {}: {}", step.what, step.error.as_deref().unwrap_or_default());
+        }
+    }
+}

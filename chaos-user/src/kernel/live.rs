@@ -1,0 +1,47 @@
+//! The kernel we run on.
+
+use super::{
+    Kernel, KernelError, KernelLog, LiveInjection,
+    journal::Journal,
+    object::{self, Globals},
+    probe,
+    watchdog::Watchdog,
+};
+use crate::fault::{
+    capability::Capabilities,
+    plan::{Attachment, Plan},
+};
+
+/// The kernel we run on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LiveKernel {
+    /// Pass on what the kernel programs log.
+    pub kernel_log: bool,
+}
+
+impl Kernel for LiveKernel {
+    type Injection = LiveInjection;
+
+    fn capabilities(&mut self) -> Result<Capabilities, KernelError> {
+        probe::probe()
+    }
+
+    fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {
+        let mut ebpf = object::load(&Globals::of_plan(plan, self.kernel_log))?;
+        object::fill(&mut ebpf, plan)?;
+        let log = if self.kernel_log { Some(KernelLog::start(&mut ebpf)?) } else { None };
+        let lease = object::take_lease(&mut ebpf)?;
+        let attached = plan.attachments.iter().map(ToString::to_string).collect();
+        let journal =
+            Journal::create(name, attached).map_err(KernelError::io("the journal in /run/kchaos"))?;
+        // From here on, whatever fails drops the injection, which undoes what was done.
+        let mut injection = LiveInjection::new(ebpf, lease, journal, log, plan);
+        if plan.attachments.iter().any(|attachment| matches!(attachment, Attachment::Clsact { .. })) {
+            injection.watchdog = Some(Watchdog::start(injection.journal.dir())?);
+        }
+        for attachment in &plan.attachments {
+            injection.attach(attachment)?;
+        }
+        Ok(injection)
+    }
+}

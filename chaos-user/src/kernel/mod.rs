@@ -1,0 +1,146 @@
+//! The kernel: what it can do, and injections in force. The only place that knows aya.
+
+mod attach;
+mod btf;
+mod clock;
+mod counters;
+#[cfg(test)]
+pub mod fake;
+mod injection;
+pub mod journal;
+mod lease;
+mod live;
+mod log;
+mod object;
+mod probe;
+pub mod qdisc;
+pub mod sweep;
+pub mod test_run;
+mod watchdog;
+mod wire;
+
+use std::time::Duration;
+
+pub use clock::monotonic_ns;
+pub use injection::LiveInjection;
+pub use live::LiveKernel;
+pub use log::KernelLog;
+pub use watchdog::{WATCHDOG_VERB, watch};
+
+use crate::{
+    fault::{capability::Capabilities, plan::Plan},
+    steady::sample::Sample,
+};
+
+/// A kernel that faults can be injected into.
+pub trait Kernel {
+    /// What it makes of a plan.
+    type Injection: Injection;
+
+    /// What it can do, found out by trying.
+    fn capabilities(&mut self) -> Result<Capabilities, KernelError>;
+
+    /// Loads, fills and attaches; arms nothing.
+    fn inject(&mut self, name: &str, plan: &Plan) -> Result<Self::Injection, KernelError>;
+}
+
+/// A plan in force. Dropping it rolls it back.
+pub trait Injection {
+    /// Lets the faults happen for `duration` at most, as long as the controller lives and keeps sampling.
+    fn arm(&mut self, duration: Duration) -> Result<(), KernelError>;
+
+    /// Ends the faults; everything stays attached.
+    fn disarm(&mut self) -> Result<(), KernelError>;
+
+    /// Reads every counter.
+    fn sample(&mut self) -> Result<Sample, KernelError>;
+
+    /// Disarms, detaches, undoes.
+    fn rollback(self) -> Rollback;
+}
+
+/// What rolling back did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Rollback {
+    /// In the order done.
+    pub steps: Vec<RollbackStep>,
+}
+
+/// One thing undone.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RollbackStep {
+    /// What, in words or as the command a human would type.
+    pub what: String,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Rollback {
+    /// Whether nothing is left behind.
+    pub fn is_complete(&self) -> bool {
+        self.steps.iter().all(|step| step.error.is_none())
+    }
+
+    fn step<E: std::fmt::Display>(&mut self, what: impl Into<String>, result: Result<(), E>) {
+        self.steps
+            .push(RollbackStep { what: what.into(), error: result.err().map(|error| error.to_string()) });
+    }
+}
+
+/// What the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The object could not be loaded.
+    #[error("loading the kernel programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// A program was refused.
+    #[error("{what}: {source}{}", verifier_log(source))]
+    Program {
+        /// What was tried.
+        what: String,
+        /// What the kernel said.
+        source: aya::programs::ProgramError,
+    },
+    /// A map was refused.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// What the kernel said.
+        source: aya::maps::MapError,
+    },
+    /// Everything else.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        source: std::io::Error,
+    },
+    /// Renewing the lease stopped working, so the faults have ended.
+    #[error("the lease could not be renewed, the faults have ended: {0}")]
+    Lease(String),
+}
+
+fn verifier_log(error: &aya::programs::ProgramError) -> String {
+    match error {
+        aya::programs::ProgramError::LoadError { verifier_log, .. } => format!("\n{verifier_log}"),
+        _ => String::new(),
+    }
+}
+
+impl KernelError {
+    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    fn program(what: impl Into<String>) -> impl FnOnce(aya::programs::ProgramError) -> Self {
+        let what = what.into();
+        move |source| Self::Program { what, source }
+    }
+
+    fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}

@@ -1,0 +1,175 @@
+//! The kernel programs: loaded with a plan's constants, maps filled.
+
+use std::net::IpAddr;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{
+        Array, HashMap, Map, MapData,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use chaos_common::{
+    Lease, Rule, Target,
+    names::{global, map},
+    net::{NetConfig, PORT_ENTRIES, local_port_index, peer_port_index},
+    rule::{Levels, MAX_LEVELS},
+    steady::SockLayout,
+};
+
+use super::{KernelError, btf, wire::Wire};
+use crate::fault::{
+    clause::{Clauses, Side},
+    plan::Plan,
+};
+
+/// The object that the build script made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos-ebpf"));
+
+/// What the loader fills in before the verifier runs.
+pub struct Globals {
+    pub levels: Levels,
+    pub slots: u32,
+    pub rules: u32,
+    pub net: NetConfig,
+    pub kernel_log: bool,
+}
+
+impl Globals {
+    /// Enough to try out whether programs load.
+    pub const fn minimal() -> Self {
+        let levels = Levels { count: 1, level: [0; MAX_LEVELS] };
+        Self { levels, slots: 1, rules: 1, net: NetConfig::NONE, kernel_log: false }
+    }
+
+    pub fn of_plan(plan: &Plan, kernel_log: bool) -> Self {
+        Self {
+            levels: plan.levels,
+            slots: plan.targets.len().max(1) as u32,
+            rules: plan.rules.len().max(1) as u32,
+            net: plan.net_config(),
+            kernel_log,
+        }
+    }
+}
+
+/// Creates the maps and relocates the programs; loads none.
+pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
+    // Without BTF the tracepoint that needs these offsets is not planned.
+    let layout = Wire(btf::sock_layout().unwrap_or(SockLayout {
+        sk_cgroup: 0,
+        cgroup_level: 0,
+        cgroup_ancestors: 0,
+        ancestors_are_ids: 0,
+        cgroup_kn: 0,
+        kn_id: 0,
+    }));
+    let (levels, net) = (Wire(globals.levels), Wire(globals.net));
+    let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
+    let entries = globals.rules * globals.slots;
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(global::LEVELS, &levels, true)
+        .override_global(global::SLOTS, &globals.slots, true)
+        .override_global(global::NET, &net, true)
+        .override_global(global::SOCK_LAYOUT, &layout, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .map_max_entries(map::RULE_STATE, entries)
+        .map_max_entries(map::RULE_STATS, entries)
+        .map_max_entries(map::STEADY, globals.slots)
+        .map_max_entries(map::PORTS, if uses_ports(&globals.net) { PORT_ENTRIES } else { 1 });
+    Ok(loader.load(OBJECT)?)
+}
+
+fn uses_ports(net: &NetConfig) -> bool {
+    net.uses & chaos_common::net::uses::PORTS != 0
+}
+
+/// Writes a plan into the maps. The lease stays disarmed: it is zero until somebody arms it.
+pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
+    let mut rules: Array<_, Wire<Rule>> = typed(ebpf, map::RULES)?;
+    for (number, planned) in (0..).zip(&plan.rules) {
+        rules.set(number, Wire(planned.rule), 0).map_err(KernelError::map(map::RULES))?;
+    }
+    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
+    for target in &plan.targets {
+        let entry = Wire(target.entry);
+        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
+    }
+    fill_prefixes(ebpf, &plan.clauses)?;
+    fill_ports(ebpf, &plan.clauses)
+}
+
+fn fill_prefixes(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
+    for (prefix, mask) in &clauses.prefixes {
+        let length = u32::from(prefix.prefix_len());
+        match prefix.network() {
+            IpAddr::V4(address) => {
+                let mut peers: LpmTrie<_, [u8; 4], u64> = typed(ebpf, map::PEERS_V4)?;
+                let key = Key::new(length, address.octets());
+                peers.insert(&key, mask, 0).map_err(KernelError::map(map::PEERS_V4))?;
+            }
+            IpAddr::V6(address) => {
+                let mut peers: LpmTrie<_, [u8; 16], u64> = typed(ebpf, map::PEERS_V6)?;
+                let key = Key::new(length, address.octets());
+                peers.insert(&key, mask, 0).map_err(KernelError::map(map::PEERS_V6))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fill_ports(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
+    if clauses.ports.is_empty() {
+        return Ok(());
+    }
+    let mut masks = vec![0_u64; PORT_ENTRIES as usize];
+    for named in &clauses.ports {
+        for port in named.ports.clone() {
+            let index = match named.side {
+                Side::Peer => peer_port_index(port),
+                Side::Local => local_port_index(port),
+            };
+            masks[index as usize] |= named.clauses;
+        }
+    }
+    let mut ports: Array<_, u64> = typed(ebpf, map::PORTS)?;
+    for (index, mask) in (0..).zip(masks).filter(|(_, mask)| *mask != 0) {
+        ports.set(index, mask, 0).map_err(KernelError::map(map::PORTS))?;
+    }
+    Ok(())
+}
+
+/// A map of the object, as the type it is.
+pub fn typed<'a, M>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<M, KernelError>
+where
+    M: TryFrom<&'a mut Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+    M::try_from(map).map_err(KernelError::map(name))
+}
+
+/// The lease, taken out of the object for the thread that renews it.
+pub fn take_lease(ebpf: &mut Ebpf) -> Result<Array<MapData, Wire<Lease>>, KernelError> {
+    let map = ebpf.take_map(map::LEASE).ok_or_else(|| missing(map::LEASE))?;
+    Array::try_from(map).map_err(KernelError::map(map::LEASE))
+}
+
+fn missing(name: &'static str) -> KernelError {
+    KernelError::Map { map: name, source: aya::maps::MapError::InvalidName { name: name.into() } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chaos_common::names::program;
+
+    /// Names stand in chaos-common and, as attributes take no constants, again in the kernel half.
+    #[test]
+    fn the_object_holds_every_name() {
+        let object = String::from_utf8_lossy(OBJECT);
+        for name in program::ALL.iter().chain(&map::ALL).chain(&global::ALL) {
+            assert!(object.contains(&format!("\0{name}\0")), "{name} is not in the object");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The clsact qdisc and our filter on it, for kernels without TCX. What is made here outlives the
+//! controller, so it is journalled first and undone by name.
+
+use std::io;
+
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle};
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle as Parent};
+
+use crate::target::netns::{Netns, with_netlink};
+
+/// Our filter is the first of the chain, and known by its handle ("kc").
+const PRIORITY: u16 = 1;
+const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
+
+/// Where and under which name the filter is attached.
+pub fn attach_options() -> TcAttachOptions {
+    TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: FILTER, classid: None })
+}
+
+/// Whether a device of the calling thread's namespace has a clsact qdisc.
+pub fn has_clsact(device: &str) -> io::Result<bool> {
+    let index = ifindex(device)?;
+    with_netlink(async |handle| {
+        let mut qdiscs = handle.qdisc().get().execute();
+        while let Some(qdisc) = qdiscs.try_next().await.map_err(io::Error::other)? {
+            let is_clsact =
+                |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "clsact");
+            if qdisc.header.index == index as i32 && qdisc.attributes.iter().any(is_clsact) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// Adds a clsact qdisc to a device of the calling thread's namespace.
+pub fn add_clsact(device: &str) -> io::Result<()> {
+    aya::programs::tc::qdisc_add_clsact(device).map_err(io::Error::other)
+}
+
+/// Removes our filter, and the qdisc if it is ours and nobody else hangs on it by now. What is already gone
+/// is no error.
+pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
+    netns.run(|| {
+        let Ok(index) = ifindex(device) else { return Ok(()) };
+        if !has_clsact(device)? {
+            return Ok(());
+        }
+        if filters(index)?.iter().any(|filter| *filter == u32::from(FILTER)) {
+            let link = SchedClassifierLink::attached(device, TcAttachType::Egress, PRIORITY, FILTER, None)?;
+            drop(link); // a filter is detached when its link is dropped
+        }
+        if adds_qdisc && filters(index)?.is_empty() {
+            remove_clsact(index)?;
+        }
+        Ok(())
+    })?
+}
+
+/// The same as commands that a human would type in that namespace.
+pub fn undo_commands(device: &str, adds_qdisc: bool) -> String {
+    let filter =
+        format!("tc filter del dev {device} egress pref {PRIORITY} handle {:#x} bpf", u32::from(FILTER));
+    if adds_qdisc { format!("{filter}; tc qdisc del dev {device} clsact") } else { filter }
+}
+
+fn remove_clsact(index: u32) -> io::Result<()> {
+    with_netlink(async |handle| {
+        let mut request = handle.qdisc().del(index as i32);
+        request.message_mut().header.parent = Parent::CLSACT;
+        request.message_mut().header.handle = Parent { major: 0xffff, minor: 0 };
+        request.execute().await.map_err(io::Error::other)
+    })
+}
+
+/// Handles of all filters on a device's clsact qdisc, both ways.
+fn filters(index: u32) -> io::Result<Vec<u32>> {
+    with_netlink(async |handle| {
+        let mut found = Vec::new();
+        for request in [
+            handle.traffic_filter(index as i32).get().ingress(),
+            handle.traffic_filter(index as i32).get().egress(),
+        ] {
+            let mut filters = request.execute();
+            while let Some(filter) = filters.try_next().await.map_err(io::Error::other)? {
+                found.push(u32::from(filter.header.handle));
+            }
+        }
+        Ok(found)
+    })
+}
+
+fn ifindex(device: &str) -> io::Result<u32> {
+    nix::net::if_::if_nametoindex(device).map_err(io::Error::from)
+}

@@ -1,0 +1,76 @@
+//! Removing what dead controllers left behind.
+
+use std::io;
+
+use super::{
+    Rollback,
+    journal::{self, Entry, Residue},
+    qdisc,
+};
+use crate::target::{self, Netns};
+
+/// What a sweep found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Sweep {
+    /// Injections of dead controllers, and what undoing each did.
+    pub swept: Vec<(String, Rollback)>,
+    /// Injections whose controllers live, left alone.
+    pub alive: Vec<String>,
+}
+
+/// Undoes everything that the journals of dead controllers name.
+pub fn sweep() -> io::Result<Sweep> {
+    let mut sweep = Sweep::default();
+    for entry in journal::entries()? {
+        if entry.is_alive() {
+            sweep.alive.push(entry.id);
+        } else {
+            let rollback = undo_entry(&entry);
+            sweep.swept.push((entry.id, rollback));
+        }
+    }
+    Ok(sweep)
+}
+
+/// Undoes what one journal names, then forgets it.
+pub fn undo_entry(entry: &Entry) -> Rollback {
+    let mut rollback = Rollback::default();
+    for residue in &entry.residue {
+        let netns = match residue {
+            Residue::Clsact { netns, .. } => Netns::find(*netns),
+            Residue::Cgroups { .. } => None,
+        };
+        rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
+    }
+    if rollback.is_complete() {
+        let dir = entry.dir();
+        rollback.step(format!("rm -r {}", dir.display()), journal::remove(&dir));
+    }
+    rollback
+}
+
+/// Undoes one thing. A namespace that is gone has taken its devices with it.
+pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
+    match residue {
+        Residue::Clsact { device, adds_qdisc, .. } => {
+            netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *adds_qdisc))
+        }
+        Residue::Cgroups { dir } => target::cgroup::remove(dir),
+    }
+}
+
+/// The same as a human would type it.
+pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
+    match residue {
+        Residue::Clsact { netns: inode, device, adds_qdisc } => {
+            let gone = if netns.is_none() { ", if it still exists" } else { "" };
+            format!("{} (in network namespace {inode}{gone})", qdisc::undo_commands(device, *adds_qdisc))
+        }
+        Residue::Cgroups { dir } => format!("rmdir {0}/* {0}", dir.display()),
+    }
+}
+
+/// Whether something left behind lies in a namespace.
+pub fn lies_in(residue: &Residue, netns: &Netns) -> bool {
+    matches!(residue, Residue::Clsact { netns: inode, .. } if *inode == netns.inode)
+}

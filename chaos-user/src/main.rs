@@ -1,0 +1,7 @@
+//! The `kchaos` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kchaos::cli::main()
+}

@@ -1,0 +1,182 @@
+//! What an experiment came to, for people ([`text`]) and for programs ([`json`]).
+
+pub mod claim;
+pub mod json;
+pub mod number;
+pub mod text;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use crate::{
+    judge::{
+        AbortReason, Caveat, ControlResult, Delivery, GateResult, InvalidReason, Judgement, Observation,
+        Recovery, Verdict,
+    },
+    steady::sample::Phase,
+};
+
+/// The version of the report's shape: it changes when a field is renamed, removed or changes its meaning.
+pub const SCHEMA: &str = "kchaos-report/1";
+
+/// What the run knows and the judge does not need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Version of this program.
+    pub tool_version: String,
+    /// Release of the kernel, as uname gives it.
+    pub kernel: String,
+    /// What the experiment is called.
+    pub name: String,
+    /// What should stay true, in words.
+    pub hypothesis: String,
+    /// Who was compared.
+    pub groups: Groups,
+    /// What was done when.
+    pub phases: Vec<PhaseRecord>,
+    /// How each rule was done, in the order of the judge's rules.
+    pub mechanisms: Vec<String>,
+    /// What was undone at the end.
+    pub rollback: Vec<RollbackStep>,
+}
+
+/// Both groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Groups {
+    /// Nothing was done to these.
+    pub control: Vec<Member>,
+    /// The faults were for these.
+    pub experiment: Vec<Member>,
+}
+
+/// A target, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// As asked: `docker:redis-b`.
+    pub target: String,
+    /// Its cgroup's path, from the root of the hierarchy.
+    pub cgroup: String,
+    /// Its cgroup's id. A string, because JSON readers lose digits of large numbers.
+    pub cgroup_id: String,
+}
+
+/// A phase, as it went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PhaseRecord {
+    /// Which.
+    pub phase: Phase,
+    /// When it began, in seconds since the run did.
+    pub start_s: f64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Ticks measured.
+    pub ticks: usize,
+    /// Ticks lost.
+    pub lost: usize,
+}
+
+/// One thing that was undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RollbackStep {
+    /// In words: `detach tc egress from eth0`.
+    pub what: String,
+    /// Whether it worked.
+    pub ok: bool,
+}
+
+/// A fault in force.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FaultRecord {
+    /// How the kernel did it; empty if not known.
+    pub mechanism: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+}
+
+/// Everything about one experiment. Field order is the order in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// Version of this program.
+    pub tool_version: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// What the experiment is called.
+    pub name: String,
+    /// What should stay true, in words.
+    pub hypothesis: String,
+    /// In one word.
+    pub verdict: Verdict,
+    /// In one sentence.
+    pub claim: String,
+    /// Of the verdict, as a fraction.
+    pub confidence: f64,
+    /// Of the intervals, two-sided, as a fraction.
+    pub ci_level: f64,
+    /// Why the run ended early.
+    pub aborted: Option<AbortReason>,
+    /// Why there is nothing to judge.
+    pub invalid: Vec<InvalidReason>,
+    /// Who was compared.
+    pub groups: Groups,
+    /// What was done when.
+    pub phases: Vec<PhaseRecord>,
+    /// What went wrong, and how often.
+    pub faults: Vec<FaultRecord>,
+    /// What should have stayed true, and did or did not.
+    pub gates: Vec<GateResult>,
+    /// The control group by itself.
+    pub control: Vec<ControlResult>,
+    /// What else was measured.
+    pub observations: Vec<Observation>,
+    /// After injecting.
+    pub recovery: Recovery,
+    /// Doubts.
+    pub caveats: Vec<Caveat>,
+    /// What was undone.
+    pub rollback: Vec<RollbackStep>,
+}
+
+impl Report {
+    /// Puts together what the run knows and what the judge said.
+    pub fn new(facts: Facts, judgement: Judgement) -> Self {
+        let claim = claim::sentence(&judgement);
+        let mut caveats = judgement.caveats;
+        if facts.groups.control.len() == 1 || facts.groups.experiment.len() == 1 {
+            caveats.push(Caveat::OnePerGroup);
+        }
+        let mechanisms = facts.mechanisms.into_iter().chain(std::iter::repeat(String::new()));
+        let faults = judgement
+            .delivery
+            .into_iter()
+            .zip(mechanisms)
+            .map(|(delivery, mechanism)| FaultRecord { mechanism, delivery })
+            .collect();
+        Self {
+            schema: SCHEMA,
+            tool_version: facts.tool_version,
+            kernel: facts.kernel,
+            name: facts.name,
+            hypothesis: facts.hypothesis,
+            verdict: judgement.verdict,
+            claim,
+            confidence: judgement.confidence,
+            ci_level: judgement.ci_level,
+            aborted: judgement.aborted,
+            invalid: judgement.invalid,
+            groups: facts.groups,
+            phases: facts.phases,
+            faults,
+            gates: judgement.gates,
+            control: judgement.control,
+            observations: judgement.observations,
+            recovery: judgement.recovery,
+            caveats,
+            rollback: facts.rollback,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `docker:NAME|ID`: the cgroup of a container's first process, asked of the daemon over its socket.
+
+use bollard::{Docker, errors::Error};
+
+use super::{Cgroup, Hierarchy, Target, TargetError, pid};
+
+/// Resolves a container. `DOCKER_HOST` names another socket, as for the docker client.
+pub async fn resolve(hierarchy: &Hierarchy, target: &Target, name: &str) -> Result<Cgroup, TargetError> {
+    let pid =
+        container_pid(name).await.map_err(|reason| TargetError::Docker { name: name.into(), reason })?;
+    pid::resolve(hierarchy, target, pid)
+}
+
+async fn container_pid(name: &str) -> Result<i32, String> {
+    let docker = connect().map_err(|error| format!("no connection to the Docker daemon: {error}"))?;
+    // An older daemon refuses what it takes for a newer client.
+    let docker = docker.negotiate_version().await.map_err(explain)?;
+    let container = docker.inspect_container(name, None).await.map_err(explain)?;
+    let state = container.state.ok_or("the daemon says nothing of its state")?;
+    match state.pid {
+        Some(pid) if pid > 0 && state.running == Some(true) => Ok(pid as i32),
+        _ => Err("the container is not running".into()),
+    }
+}
+
+fn connect() -> Result<Docker, Error> {
+    const TIMEOUT_S: u64 = 10;
+    match std::env::var("DOCKER_HOST") {
+        Ok(host) if host.starts_with("unix://") => {
+            Docker::connect_with_unix(&host, TIMEOUT_S, bollard::API_DEFAULT_VERSION)
+        }
+        _ => Docker::connect_with_unix_defaults(),
+    }
+}
+
+fn explain(error: Error) -> String {
+    match error {
+        Error::DockerResponseServerError { status_code: 404, .. } => "there is no such container".into(),
+        Error::DockerResponseServerError { message, .. } => message,
+        other => format!("no answer from the Docker daemon: {other}"),
+    }
+}

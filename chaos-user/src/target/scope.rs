@@ -1,0 +1,116 @@
+//! Targets resolved: the scope of an injection.
+
+use super::{Cgroup, Device, Group, Hierarchy, Netns, Target, TargetError, docker, pid, refuse};
+
+/// How many processes of one target are asked for their network namespace.
+const MAX_PROCESSES_ASKED: usize = 10_000;
+
+/// Whom, as the kernel knows them. A member's index is its slot in the kernel's maps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scope {
+    /// Control first, then experiment, each in the order asked.
+    pub members: Vec<Member>,
+}
+
+/// One target, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Which group it is in.
+    pub group: Group,
+    /// As asked.
+    pub target: Target,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// The network namespaces of the processes in it now.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// A network namespace and the devices at which packets leave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Namespace {
+    /// The namespace.
+    pub netns: Netns,
+    /// Its devices, as [`Netns::devices`] picks them.
+    pub devices: Vec<Device>,
+}
+
+impl Scope {
+    /// The group of each slot.
+    pub fn groups(&self) -> Vec<Group> {
+        self.members.iter().map(|member| member.group).collect()
+    }
+
+    /// The members of one group, with their slots.
+    pub fn group(&self, group: Group) -> impl Iterator<Item = (u32, &Member)> {
+        (0..).zip(&self.members).filter(move |(_, member)| member.group == group)
+    }
+}
+
+/// Resolves both groups. Only the experimental group is checked against what must not be hurt: nothing is
+/// done to the control group.
+pub async fn resolve(
+    control: &[Target],
+    experiment: &[Target],
+    allowed: &[refuse::Protected],
+) -> Result<Scope, TargetError> {
+    let hierarchy = Hierarchy::find()?;
+    let mut members = Vec::new();
+    for (group, targets) in [(Group::Control, control), (Group::Experiment, experiment)] {
+        for target in targets {
+            let cgroup = cgroup_of(&hierarchy, target).await?;
+            if group == Group::Experiment {
+                refuse::check(&hierarchy, target, &cgroup, allowed)?;
+            }
+            let namespaces = namespaces(target, &cgroup)?;
+            members.push(Member { group, target: target.clone(), cgroup, namespaces });
+        }
+    }
+    check_disjoint(&members)?;
+    Ok(Scope { members })
+}
+
+async fn cgroup_of(hierarchy: &Hierarchy, target: &Target) -> Result<Cgroup, TargetError> {
+    match target {
+        Target::Cgroup(path) => hierarchy.cgroup(target, path),
+        Target::Pid(number) => pid::resolve(hierarchy, target, *number),
+        Target::Docker(name) => docker::resolve(hierarchy, target, name).await,
+    }
+}
+
+fn namespaces(target: &Target, cgroup: &Cgroup) -> Result<Vec<Namespace>, TargetError> {
+    let mut found: Vec<Netns> = Vec::new();
+    for pid in cgroup.processes().into_iter().take(MAX_PROCESSES_ASKED) {
+        // A process that is gone by now has no namespace to care for.
+        if let Ok(netns) = Netns::of_process(pid)
+            && !found.contains(&netns)
+        {
+            found.push(netns);
+        }
+    }
+    if found.is_empty() {
+        return Err(TargetError::Empty { target: target.clone(), path: cgroup.dir.clone() });
+    }
+    found.into_iter().map(|netns| Ok(Namespace { devices: netns.devices()?, netns })).collect()
+}
+
+/// Two members may nest within a group, but not across groups, and never be the same cgroup.
+fn check_disjoint(members: &[Member]) -> Result<(), TargetError> {
+    for (i, one) in members.iter().enumerate() {
+        for other in &members[i + 1..] {
+            let same = one.cgroup.id == other.cgroup.id;
+            let (inner, outer) = match one.cgroup.contains(&other.cgroup.path) {
+                true => (other, one),
+                false => (one, other),
+            };
+            if same || (one.group != other.group && outer.cgroup.contains(&inner.cgroup.path)) {
+                return Err(TargetError::Overlap {
+                    one: one.target.clone(),
+                    other: other.target.clone(),
+                    inner: inner.cgroup.path.clone(),
+                    outer: outer.cgroup.path.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

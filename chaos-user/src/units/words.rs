@@ -1,0 +1,122 @@
+//! Words out of a fixed set: directions, protocols, metrics.
+
+use std::{fmt, str::FromStr};
+
+use super::{BadValue, did_you_mean, list, nearest, quoted};
+use crate::{
+    experiment::hypothesis::Metric,
+    fault::net::{DirectionSpec, Protocol},
+};
+
+impl DirectionSpec {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Egress, Self::Ingress, Self::Both];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::Both => "both",
+        }
+    }
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Icmp];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
+impl FromStr for DirectionSpec {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a direction", &Self::ALL, |direction| direction.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a protocol", &Self::ALL, |protocol| protocol.name())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a metric", &Self::ALL, |metric| metric.name())
+    }
+}
+
+macro_rules! shown_by_name {
+    ($($type:ty),+) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    )+};
+}
+shown_by_name!(DirectionSpec, Protocol, Metric);
+
+/// The one of `all` that is called `text`.
+fn one_of<T: Copy>(text: &str, kind: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, BadValue> {
+    let trimmed = text.trim();
+    let found = all.iter().copied().find(|one| name(*one) == trimmed);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = all.iter().copied().map(name).collect();
+        let right = match nearest(trimmed, names.iter().copied()) {
+            // A short set is worth showing whole, even next to a guess.
+            Some(near) if names.len() <= 3 => format!("did you mean `{near}`? It is one of {}", list(names)),
+            _ => did_you_mean(trimmed, names),
+        };
+        BadValue::new(format!("{} is not {kind}", quoted(text)), right)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for metric in Metric::ALL {
+            assert_eq!(metric.to_string().parse(), Ok(metric));
+        }
+        for direction in DirectionSpec::ALL {
+            assert_eq!(direction.to_string().parse(), Ok(direction));
+        }
+        for protocol in Protocol::ALL {
+            assert_eq!(protocol.to_string().parse(), Ok(protocol));
+        }
+    }
+
+    #[test]
+    fn near_misses() {
+        let refusal = |error: BadValue| error.to_string();
+        assert!(
+            "egres".parse::<DirectionSpec>().map_err(refusal).unwrap_err().contains("did you mean `egress`?")
+        );
+        assert!(
+            "out"
+                .parse::<DirectionSpec>()
+                .map_err(refusal)
+                .unwrap_err()
+                .contains("`egress`, `ingress`, `both`")
+        );
+        assert!("net.rx_byte".parse::<Metric>().map_err(refusal).unwrap_err().contains("`net.rx_bytes`"));
+        assert!("TCP".parse::<Protocol>().map_err(refusal).unwrap_err().contains("did you mean `tcp`?"));
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask bench`: what kchaos costs, as ratios against a peer in the same run. Cases take turns, round by
+//! round, so that a machine whose speed drifts is fair to all of them; medians are quoted.
+
+mod goodput;
+mod iperf;
+mod packet;
+mod throughput;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
+use chaos_common::Chance;
+use kchaos::{
+    fault::{
+        DirectionSpec, Fault, Limits, LossFault, LossModel, NetFilter,
+        capability::Capabilities,
+        plan::{Options, Plan, plan},
+    },
+    target::{Device, Group, Hierarchy, Member, Namespace, Netns, Scope, Target},
+};
+
+fn main() -> anyhow::Result<()> {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let kernel = nix::sys::utsname::uname()?;
+    println!("kernel {}, {} CPUs", kernel.release().to_string_lossy(), std::thread::available_parallelism()?);
+    if runs("packet") {
+        packet::bench()?;
+    }
+    if runs("throughput") {
+        throughput::bench()?;
+    }
+    if runs("goodput") {
+        goodput::bench()?;
+    }
+    Ok(())
+}
+
+/// A cgroup that is removed at the end.
+pub struct BenchCgroup {
+    target: Target,
+    dir: PathBuf,
+    hierarchy: Hierarchy,
+}
+
+impl BenchCgroup {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        let path = PathBuf::from(format!("/kchaos-bench-{}-{name}", std::process::id()));
+        let hierarchy = Hierarchy::find()?;
+        let dir = hierarchy.mount().join(path.strip_prefix("/")?);
+        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+        Ok(Self { target: Target::Cgroup(path), dir, hierarchy })
+    }
+
+    /// Moves this process in; what it makes from now on belongs here.
+    fn enter(&self) -> anyhow::Result<()> {
+        fs::write(self.dir.join("cgroup.procs"), "0").context("entering a cgroup")
+    }
+
+    /// A plan that loses `chance` of what this cgroup sends in `netns`.
+    fn plan(&self, chance: Chance, netns: Netns, devices: Vec<Device>) -> anyhow::Result<Plan> {
+        let loss = Fault::Loss(LossFault {
+            model: LossModel::Random { chance, correlation: Chance::NEVER },
+            direction: DirectionSpec::Egress,
+            filter: NetFilter::default(),
+            limits: Limits::default(),
+        });
+        let Target::Cgroup(path) = &self.target else { unreachable!("made that way") };
+        let member = Member {
+            group: Group::Experiment,
+            target: self.target.clone(),
+            cgroup: self.hierarchy.cgroup(&self.target, path)?,
+            namespaces: vec![Namespace { netns, devices }],
+        };
+        let scope = Scope { members: vec![member] };
+        Ok(plan(&[loss], &scope, &Capabilities::all_but(&[]), &Options::default())?)
+    }
+}
+
+impl Drop for BenchCgroup {
+    fn drop(&mut self) {
+        // Out of it first, or it cannot be removed.
+        let left = fs::write(self.hierarchy.mount().join("cgroup.procs"), "0");
+        if let Err(error) = left.and_then(|()| fs::remove_dir(&self.dir)) {
+            eprintln!("{} was left behind: {error}", self.dir.display());
+        }
+    }
+}
+
+/// The middle value.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// Smallest, middle and largest value, as text.
+fn spread(values: &[f64], digits: usize) -> String {
+    let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.digits$} [{smallest:.digits$}, {largest:.digits$}]", median(values))
+}

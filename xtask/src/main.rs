@@ -1,0 +1,97 @@
+//! The tasks of this repository: `cargo xtask <task>`.
+
+mod docker;
+mod run;
+mod setup;
+mod stages;
+mod tally;
+mod tidy;
+// chaos-user's build script includes this file too; each of the two uses its part of it.
+#[allow(dead_code)]
+mod toolchain;
+
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use run::{cargo, line, target_dir};
+use setup::Need;
+use stages::Stage;
+
+/// The tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Installs what building and testing need, and says what it did.
+    Setup {
+        /// What for.
+        #[arg(value_enum, long = "for", default_value = "everything")]
+        need: Need,
+    },
+    /// Builds kchaos and shows it at work, on this machine, on processes of its own.
+    Demo {
+        /// For `kchaos demo`.
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Runs every check and every test, in stages; needs root for the last.
+    Test {
+        /// Only this stage.
+        #[arg(value_enum, long)]
+        stage: Option<Stage>,
+        /// Only tests with this in their name (and other options for the test programs).
+        #[arg(last = true)]
+        filter: Vec<OsString>,
+    },
+    /// Measures what a fault costs those whom it does not mean; needs root.
+    Bench {
+        /// For the bench program: names of benchmarks and options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Checks the rules that the compiler cannot.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match perform(Task::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup { need } => setup::ensure(need).map(|()| ExitCode::SUCCESS),
+        Task::Demo { args } => demo(&args),
+        Task::Test { stage, filter } => stages::test(stage, &filter),
+        Task::Bench { args } => bench(&args),
+        Task::Tidy => Ok(tidy::report()),
+    }
+}
+
+fn demo(args: &[OsString]) -> Result<ExitCode> {
+    setup::ensure(Need::Build)?;
+    run::run(cargo().args(["build", "--release", "--package", "chaos-user", "--bin", "kchaos"]))?;
+    // In our place, so that signals and the exit code are its own.
+    become_program(Command::new(target_dir().join("release/kchaos")).arg("demo").args(args))
+}
+
+fn bench(args: &[OsString]) -> Result<ExitCode> {
+    setup::ensure(Need::Bench)?;
+    let bench = ["run", "--release", "--package", "chaos-tests", "--bin", "bench", "--"];
+    become_program(cargo().args(bench).args(args))
+}
+
+fn become_program(command: &mut Command) -> Result<ExitCode> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("starting {}", line(command)))
+}

@@ -1,0 +1,217 @@
+//! `cargo xtask test`: every check and every test, the quick ones first.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::ValueEnum;
+
+use crate::{
+    docker::{self, Docker},
+    run::{cargo, line, run, target_dir},
+    setup::{self, Need, ebpf_cargo, has_subcommand, is_root},
+    tally::Tally,
+    tidy,
+    toolchain::{self, Toolchain},
+};
+
+/// One of the things that are checked, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// The rules that the compiler cannot check.
+    Tidy,
+    /// Formatting.
+    Fmt,
+    /// Clippy, on both halves.
+    Clippy,
+    /// Tests that need neither root nor the kernel half in the kernel.
+    Unit,
+    /// Tests against the running kernel; they need root.
+    Native,
+}
+
+impl Stage {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn runs_tests(self) -> bool {
+        matches!(self, Self::Unit | Self::Native)
+    }
+}
+
+/// A stage that has ended.
+struct Ended {
+    stage: Stage,
+    took: Duration,
+    result: Result<()>,
+}
+
+/// Runs the stages up to the first that fails. The last line printed is the tally.
+pub(crate) fn test(only: Option<Stage>, filter: &[OsString]) -> Result<ExitCode> {
+    let stages = chosen(only, !filter.is_empty());
+    setup::ensure(Need::Test)?;
+    let toolchain = toolchain::select().map_err(|_| anyhow!("no toolchain for the kernel half"))?;
+    let mut tally = Tally::default();
+    let mut ended: Vec<Ended> = Vec::new();
+    for &stage in &stages {
+        println!("\n=== {} ===", stage.name());
+        let started = Instant::now();
+        let failed_before = tally.failed();
+        let result = perform(stage, &toolchain, filter, &mut tally);
+        if let Err(error) = &result {
+            println!("error: {error:#}");
+            if tally.failed() == failed_before {
+                tally.fail_once();
+            }
+        }
+        let failed = result.is_err();
+        ended.push(Ended { stage, took: started.elapsed(), result });
+        if failed {
+            break;
+        }
+    }
+    summarize(&stages, &ended, &tally);
+    let failed = ended.iter().any(|ended| ended.result.is_err());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// All stages; with a filter, only those that have tests to choose from.
+fn chosen(only: Option<Stage>, filtered: bool) -> Vec<Stage> {
+    match only {
+        Some(stage) => vec![stage],
+        None => {
+            Stage::value_variants().iter().copied().filter(|stage| !filtered || stage.runs_tests()).collect()
+        }
+    }
+}
+
+fn perform(stage: Stage, ebpf: &Toolchain, filter: &[OsString], tally: &mut Tally) -> Result<()> {
+    match stage {
+        Stage::Tidy => match tidy::report() == ExitCode::SUCCESS {
+            true => Ok(()),
+            false => bail!("the tree is not tidy"),
+        },
+        Stage::Fmt => run(lint(ebpf, "fmt").args(["--all", "--check"])),
+        Stage::Clippy => clippy(ebpf),
+        Stage::Unit => unit(filter, tally),
+        Stage::Native => native(filter, tally),
+    }
+}
+
+/// A subcommand of this cargo, or of the kernel half's where this one has none.
+fn lint(ebpf: &Toolchain, subcommand: &str) -> Command {
+    let own = has_subcommand(&mut cargo(), subcommand);
+    let mut command = if own { cargo() } else { ebpf_cargo(ebpf) };
+    command.arg(subcommand);
+    command
+}
+
+fn clippy(ebpf: &Toolchain) -> Result<()> {
+    let host = ["--workspace", "--exclude", "chaos-ebpf", "--all-targets", "--", "--deny", "warnings"];
+    run(lint(ebpf, "clippy").args(host))?;
+    run(&mut ebpf_clippy(ebpf))
+}
+
+/// A nightly has new lints every day, so there they are only shown.
+fn ebpf_clippy(ebpf: &Toolchain) -> Command {
+    let mut command = ebpf_cargo(ebpf);
+    command.args(["clippy", "--package", "chaos-ebpf", "--release", "-Zbuild-std=core"]);
+    command.args(["--target", "bpfel-unknown-none", "--target-dir"]).arg(target_dir().join("ebpf-clippy"));
+    // The intermediate files and the flags of chaos-user's build script, so that dependencies are compiled once.
+    command.env("CARGO_BUILD_BUILD_DIR", target_dir().join("ebpf"));
+    let cfg = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    command.env("CARGO_ENCODED_RUSTFLAGS", [&cfg, "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"));
+    if !ebpf.rustc.nightly {
+        command.args(["--", "--deny", "warnings"]);
+    }
+    command
+}
+
+fn unit(filter: &[OsString], tally: &mut Tally) -> Result<()> {
+    let mut command = cargo();
+    command.args([
+        "test",
+        "--workspace",
+        "--exclude",
+        "chaos-ebpf",
+        "--exclude",
+        "chaos-tests",
+        "--no-fail-fast",
+    ]);
+    run_tests(command.arg("--").args(filter), tally)
+}
+
+fn native(filter: &[OsString], tally: &mut Tally) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--package", "chaos-tests", "--no-fail-fast", "--"]).args(filter);
+    if !is_root() {
+        println!("not root: the tests are run by sudo");
+        let target = format!("{}_UNKNOWN_LINUX_GNU", std::env::consts::ARCH.to_uppercase());
+        command.env(format!("CARGO_TARGET_{target}_RUNNER"), "sudo --preserve-env");
+    }
+    let docker = Docker::start();
+    match &docker {
+        Ok(docker) => {
+            println!("Docker is at {}", docker.host());
+            command.env(docker::HOST_VARIABLE, docker.host());
+        }
+        Err(error) => println!("no Docker for the tests that need it: {error:#}"),
+    }
+    run_tests(&mut command, tally)
+}
+
+/// Runs `cargo test`, showing what it prints and adding it up.
+fn run_tests(command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {}", line(command)))?;
+    let output = child.stdout.take().context("its output was piped")?;
+    for bytes in BufReader::new(output).split(b'\n') {
+        let bytes = bytes?;
+        let text = String::from_utf8_lossy(&bytes);
+        println!("{text}");
+        tally.read(&text);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+fn summarize(stages: &[Stage], ended: &[Ended], tally: &Tally) {
+    println!("\n{:<8} {:>8}", "stage", "seconds");
+    for stage in stages {
+        match ended.iter().find(|ended| ended.stage == *stage) {
+            Some(Ended { took, result, .. }) => {
+                let outcome = if result.is_ok() { "ok" } else { "FAILED" };
+                println!("{:<8} {:>8.1}  {outcome}", stage.name(), took.as_secs_f64());
+            }
+            None => println!("{:<8} {:>8}  not run", stage.name(), "-"),
+        }
+    }
+    if !tally.skipped_names().is_empty() {
+        println!("\nskipped:");
+        tally.skipped_names().iter().for_each(|name| println!("  {name}"));
+    }
+    println!("\n{tally}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_leaves_the_stages_that_have_tests() {
+        assert_eq!(chosen(None, true), [Stage::Unit, Stage::Native]);
+        assert_eq!(chosen(None, false).len(), 5);
+        assert_eq!(chosen(Some(Stage::Fmt), true), [Stage::Fmt]);
+    }
+}
