@@ -9,6 +9,7 @@ mod tidy;
 // chaos-user's build script includes this file too; each of the two uses its part of it.
 #[allow(dead_code)]
 mod toolchain;
+mod vm;
 
 use std::{
     ffi::OsString,
@@ -22,6 +23,7 @@ use clap::Parser;
 use run::{cargo, line, target_dir};
 use setup::Need;
 use stages::Stage;
+use vm::{KernelArgs, VmArgs};
 
 /// The tasks of this repository.
 #[derive(Parser)]
@@ -48,6 +50,10 @@ enum Task {
         #[arg(last = true)]
         filter: Vec<OsString>,
     },
+    /// Runs the native tests on other kernels, in QEMU.
+    Vm(VmArgs),
+    /// Builds the one kernel of these that no distribution has.
+    Kernel(KernelArgs),
     /// Measures what a fault costs those whom it does not mean; needs root.
     Bench {
         /// For the bench program: names of benchmarks and options.
@@ -73,6 +79,8 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Setup { need } => setup::ensure(need).map(|()| ExitCode::SUCCESS),
         Task::Demo { args } => demo(&args),
         Task::Test { stage, filter } => stages::test(stage, &filter),
+        Task::Vm(args) => vm::test(&args).map(|()| ExitCode::SUCCESS),
+        Task::Kernel(args) => vm::build_kernel(&args).map(|()| ExitCode::SUCCESS),
         Task::Bench { args } => bench(&args),
         Task::Tidy => Ok(tidy::report()),
     }

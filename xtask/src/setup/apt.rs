@@ -55,6 +55,12 @@ impl Apt {
     }
 }
 
+/// Whether a package is there already.
+pub(super) fn is_installed(package: &str) -> bool {
+    let status = capture(Command::new("dpkg-query").args(["--show", "--showformat=${Status}", package]));
+    status.is_ok_and(|status| status.ends_with(" installed"))
+}
+
 fn install_command(packages: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());

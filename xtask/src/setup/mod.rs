@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Test,
     /// Build and run the benchmarks.
     Bench,
+    /// Run the tests on other kernels.
+    Vm,
     /// All of it.
     Everything,
 }
@@ -35,6 +37,15 @@ impl Need {
     fn benchmarks(self) -> bool {
         matches!(self, Self::Bench | Self::Everything)
     }
+
+    /// Anything but building.
+    fn runs(self) -> bool {
+        self != Self::Build
+    }
+
+    fn guests(self) -> bool {
+        matches!(self, Self::Vm | Self::Everything)
+    }
 }
 
 /// Installs what is missing; does nothing the second time.
@@ -44,9 +55,18 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
     if need.tests() {
         programs::ensure_lints(&mut apt, &toolchain)?;
     }
-    programs::ensure(&mut apt, need.tests(), need.benchmarks())?;
+    programs::ensure(&mut apt, need)?;
     println!("✓ the kernel half builds with {toolchain}");
     Ok(())
+}
+
+/// Installs those of Debian's packages that are missing.
+pub(crate) fn ensure_packages(packages: &[&str]) -> Result<()> {
+    let missing: Vec<_> = packages.iter().copied().filter(|package| !apt::is_installed(package)).collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        missing => Apt::default().install(missing),
+    }
 }
 
 /// Says that nothing had to be done.

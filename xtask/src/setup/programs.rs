@@ -4,33 +4,33 @@ use std::{fs::File, io::Read as _, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{already, apt::Apt, has_subcommand, install};
+use super::{Need, already, apt::Apt, has_subcommand, install};
 use crate::{
     run::cargo,
     toolchain::{self, Toolchain},
 };
 
-/// A program, and the package of Debian that has it.
+/// A program, the package of Debian that has it, and who needs it.
 struct Program {
     name: &'static str,
     package: &'static str,
-    tests: bool,
-    benchmarks: bool,
+    needed: fn(Need) -> bool,
 }
 
-const PROGRAMS: [Program; 6] = [
-    Program { name: "dockerd", package: "docker.io", tests: true, benchmarks: false },
-    Program { name: "docker", package: "docker.io", tests: true, benchmarks: false },
-    Program { name: "busybox", package: "busybox-static", tests: true, benchmarks: false },
-    Program { name: "ip", package: "iproute2", tests: true, benchmarks: true },
-    Program { name: "iptables", package: "iptables", tests: true, benchmarks: true },
-    Program { name: "iperf3", package: "iperf3", tests: false, benchmarks: true },
+const PROGRAMS: [Program; 8] = [
+    Program { name: "dockerd", package: "docker.io", needed: Need::tests },
+    Program { name: "docker", package: "docker.io", needed: Need::tests },
+    Program { name: "busybox", package: "busybox-static", needed: |need| need.tests() || need.guests() },
+    Program { name: "ip", package: "iproute2", needed: Need::runs },
+    Program { name: "iptables", package: "iptables", needed: Need::runs },
+    Program { name: "iperf3", package: "iperf3", needed: Need::benchmarks },
+    Program { name: "qemu-system-x86_64", package: "qemu-system-x86", needed: Need::guests },
+    Program { name: "xz", package: "xz-utils", needed: Need::guests },
 ];
 
 /// Installs the programs that are missing.
-pub(super) fn ensure(apt: &mut Apt, tests: bool, benchmarks: bool) -> Result<()> {
-    let needed =
-        PROGRAMS.iter().filter(|program| (tests && program.tests) || (benchmarks && program.benchmarks));
+pub(super) fn ensure(apt: &mut Apt, need: Need) -> Result<()> {
+    let needed = PROGRAMS.iter().filter(|program| (program.needed)(need));
     let (there, missing): (Vec<_>, Vec<_>) = needed.partition(|program| is_there(program.name));
     if !there.is_empty() {
         already(there.iter().map(|program| program.name).collect::<Vec<_>>().join(", "));
@@ -42,7 +42,7 @@ pub(super) fn ensure(apt: &mut Apt, tests: bool, benchmarks: bool) -> Result<()>
     packages.dedup();
     apt.install(&packages)?;
     // Debian 13 and later keep Docker's client in a package of its own.
-    if tests && !is_there("docker") {
+    if need.tests() && !is_there("docker") {
         apt.install(&["docker-cli"])?;
     }
     Ok(())

@@ -1,0 +1,157 @@
+//! `cargo xtask vm`: the tests of the running kernel, on other kernels. Each is booted in QEMU with the host's
+//! files as its own, read-only, and runs the same test program. `cargo xtask kernel` builds the one kernel that
+//! no distribution has.
+
+mod cache;
+mod console;
+mod debian;
+mod doctor;
+mod fei;
+mod fetch;
+mod initramfs;
+mod kernels;
+mod logs;
+mod matrix;
+mod programs;
+mod qemu;
+mod results;
+mod run;
+mod summary;
+
+use std::{ffi::OsString, fs, path::PathBuf, sync::Mutex, thread, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum as _};
+
+use crate::setup::{self, Need};
+use fetch::Bootable;
+use kernels::{LabKernel, Source};
+use programs::Programs;
+use qemu::Accel;
+use results::Results;
+use run::Report;
+
+/// Options of `cargo xtask vm`.
+#[derive(Debug, Args)]
+pub(crate) struct VmArgs {
+    /// On which kernels; all of them if none is named.
+    #[arg(value_enum)]
+    kernels: Vec<LabKernel>,
+    /// This image instead of the fei612 that is built.
+    #[arg(long, value_name = "IMAGE")]
+    kernel: Option<PathBuf>,
+    /// How many guests at a time; as many as there are CPUs if not given. Each has 2 GB.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// How the guests' processors are made.
+    #[arg(long, value_enum, default_value = "tcg")]
+    accel: Accel,
+    /// How long each kernel may take.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    limit: u64,
+    /// The output of the tests on the running kernel, for a column of its own.
+    #[arg(long, value_name = "FILE")]
+    native: Option<PathBuf>,
+    /// A test program that is built already.
+    #[arg(long, value_name = "PROGRAM")]
+    tests: Option<PathBuf>,
+    /// Runs this in a shell of the guest instead of the tests.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["native", "tests", "filter"])]
+    run: Option<String>,
+    /// Only tests with this in their name (and other options for the test program).
+    #[arg(last = true)]
+    filter: Vec<OsString>,
+}
+
+/// Options of `cargo xtask kernel`.
+#[derive(Debug, Args)]
+pub(crate) struct KernelArgs {
+    /// Only unpacks and configures it.
+    #[arg(long)]
+    configure: bool,
+}
+
+/// Builds fei612 unless the cache has it.
+pub(crate) fn build_kernel(args: &KernelArgs) -> Result<()> {
+    let path = if args.configure { fei::configure()? } else { fei::build()? };
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// Runs the tests on kernels of the lab; an error if any of it failed.
+pub(crate) fn test(args: &VmArgs) -> Result<()> {
+    if std::env::consts::ARCH != "x86_64" {
+        bail!("the lab's kernels are for x86-64");
+    }
+    setup::ensure(Need::Vm)?;
+    let native = args.native.as_ref().map(fs::read_to_string).transpose().context("--native")?;
+    let native = native.map(|output| Results::of(&output));
+    let chosen = match args.kernels.as_slice() {
+        [] => LabKernel::value_variants().to_vec(),
+        named => unique(named),
+    };
+    let programs = Programs::ensure(args.tests.clone(), args.run.is_none())?;
+    let bootable = chosen.iter().map(|kernel| Ok((*kernel, bootable(*kernel, args)?)));
+    let bootable = bootable.collect::<Result<Vec<_>>>()?;
+    let plan = run::Plan {
+        programs,
+        accel: args.accel,
+        limit: Duration::from_secs(args.limit * 60),
+        filter: args.filter.clone(),
+        instead: args.run.clone(),
+    };
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let reports = run_all(&plan, bootable, args.jobs.unwrap_or(cpus))?;
+    // Only the whole lab can say that a test runs nowhere.
+    let whole = chosen.len() == LabKernel::value_variants().len() && native.is_some();
+    summary::report(&reports, native.as_ref(), whole)
+}
+
+fn unique(named: &[LabKernel]) -> Vec<LabKernel> {
+    let mut kernels = named.to_vec();
+    kernels.sort_unstable();
+    kernels.dedup();
+    kernels
+}
+
+fn bootable(kernel: LabKernel, args: &VmArgs) -> Result<Bootable> {
+    let bootable = match kernel.source() {
+        Source::Packages(packages) => fetch::ensure(kernel, &packages),
+        Source::Built => fei::ensure(args.kernel.as_deref()),
+    };
+    bootable.with_context(|| kernel.name())
+}
+
+/// Runs so many guests at a time, and returns their reports in the order of the kernels.
+fn run_all(plan: &run::Plan, kernels: Vec<(LabKernel, Bootable)>, jobs: usize) -> Result<Vec<Report>> {
+    let waiting = Mutex::new(kernels.into_iter());
+    let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+    let work = || {
+        let mut reports = Vec::new();
+        while let Some((kernel, bootable)) = next() {
+            reports.push(plan.run(kernel, &bootable)?);
+        }
+        Ok::<_, anyhow::Error>(reports)
+    };
+    let mut reports = thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..jobs.clamp(1, LabKernel::value_variants().len())).map(|_| scope.spawn(work)).collect();
+        let ended =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")));
+        ended.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    reports.sort_by_key(|report| report.kernel);
+    Ok(reports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_named_twice_is_run_once() {
+        use LabKernel::{Deb61, Fei612};
+        assert_eq!(unique(&[Fei612, Deb61, Fei612]), [Deb61, Fei612]);
+    }
+}

@@ -1,0 +1,155 @@
+//! What came of each test, read from what the test program prints.
+
+use std::collections::BTreeMap;
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It showed what it was to show.
+    Passed,
+    /// It did not.
+    Failed,
+    /// It was not run, and why.
+    Skipped(String),
+}
+
+/// What came of the tests on one kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Results {
+    tests: BTreeMap<String, Outcome>,
+    /// From lines `skipped NAME: REASON`.
+    reasons: BTreeMap<String, String>,
+    /// A test that was announced, and whose outcome is on a later line.
+    pending: Option<String>,
+    /// What `test result:` lines said: how many there were.
+    announced: Option<u64>,
+}
+
+impl Results {
+    /// Reads the whole of an output.
+    pub(super) fn of(output: &str) -> Self {
+        let mut results = Self::default();
+        output.lines().for_each(|line| results.read(line));
+        results
+    }
+
+    /// Takes in one line.
+    pub(super) fn read(&mut self, line: &str) {
+        if let Some(skipped) = line.strip_prefix("skipped ") {
+            // Names of tests contain `::`, so the first colon with a blank ends the name.
+            if let Some((name, reason)) = skipped.split_once(": ") {
+                self.reasons.insert(name.to_owned(), reason.to_owned());
+            }
+        } else if let Some(summary) = line.strip_prefix("test result: ") {
+            let counts = summary.split([';', '.']).filter_map(counted).sum::<u64>();
+            *self.announced.get_or_insert(0) += counts;
+        } else if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|t| t.split_once(" ... ")) {
+            let name = name.trim_end().to_owned();
+            match self.outcome(&name, outcome) {
+                Some(outcome) => {
+                    self.tests.insert(name, outcome);
+                }
+                // One at a time, a test is announced before it runs, and what it prints comes between.
+                None => self.pending = Some(name),
+            }
+        } else if let Some(name) = self.pending.take() {
+            match self.outcome(&name, line) {
+                Some(outcome) => {
+                    self.tests.insert(name, outcome);
+                }
+                None => self.pending = Some(name),
+            }
+        }
+    }
+
+    fn outcome(&self, name: &str, text: &str) -> Option<Outcome> {
+        if let Some(reason) = text.strip_prefix("ignored") {
+            let reason = reason.trim_start_matches([',', ' ']);
+            let known = self.reasons.get(name).map_or(reason, String::as_str);
+            return Some(Outcome::Skipped(known.to_owned()));
+        }
+        match text.trim() {
+            "ok" => Some(Outcome::Passed),
+            "FAILED" => Some(Outcome::Failed),
+            _ => None,
+        }
+    }
+
+    /// What came of this test; `None` if it was not there.
+    pub(super) fn get(&self, name: &str) -> Option<&Outcome> {
+        self.tests.get(name)
+    }
+
+    /// Every test, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Outcome)> {
+        self.tests.iter().map(|(name, outcome)| (name.as_str(), outcome))
+    }
+
+    /// How many tests there were.
+    pub(super) fn len(&self) -> usize {
+        self.tests.len()
+    }
+
+    /// How many passed, failed, and were skipped.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        let count = |matches: fn(&Outcome) -> bool| self.tests.values().filter(|o| matches(o)).count();
+        (
+            count(|outcome| *outcome == Outcome::Passed),
+            count(|outcome| *outcome == Outcome::Failed),
+            count(|outcome| matches!(outcome, Outcome::Skipped(_))),
+        )
+    }
+
+    /// Tests whose outcome could not be read, according to the program's own count.
+    pub(super) fn unread(&self) -> u64 {
+        self.announced.unwrap_or(0).saturating_sub(self.tests.len() as u64)
+    }
+
+    /// Whether the program told its own count, as it does at its end.
+    pub(super) fn complete(&self) -> bool {
+        self.announced.is_some()
+    }
+}
+
+/// `12` of ` 12 passed`, for those counts that are tests of this run.
+fn counted(part: &str) -> Option<u64> {
+    let (number, what) = part.trim().split_once(' ')?;
+    ["passed", "failed", "ignored"].contains(&what).then(|| number.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "skipped net::tcx::goes: needs tcx: Operation not supported\n\nrunning 4 tests\n\
+        test net::loss::hurts     ... ok\ntest net::tcx::goes       ... ignored\n\
+        test safety::lease        ... FAILED\ntest docker::one          ... ignored, needs Docker: none\n\n\
+        failures:\n\n---- safety::lease ----\nit was still on\n\n\
+        test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 9.00s\n";
+
+    #[test]
+    fn reads_outcomes_and_reasons() {
+        let results = Results::of(OUTPUT);
+        assert_eq!(results.counts(), (1, 1, 2));
+        assert_eq!(results.get("net::loss::hurts"), Some(&Outcome::Passed));
+        assert_eq!(results.get("safety::lease"), Some(&Outcome::Failed));
+        let reason = "needs tcx: Operation not supported";
+        assert_eq!(results.get("net::tcx::goes"), Some(&Outcome::Skipped(reason.into())));
+        assert_eq!(results.get("docker::one"), Some(&Outcome::Skipped("needs Docker: none".into())));
+        assert_eq!((results.unread(), results.complete()), (0, true));
+    }
+
+    #[test]
+    fn reads_tests_that_run_one_at_a_time() {
+        let results = Results::of("test a ... now it says something\nmore\nok\ntest b ... \nFAILED\n");
+        assert_eq!(results.counts(), (1, 1, 0));
+        assert!(!results.complete());
+    }
+
+    #[test]
+    fn notices_outcomes_that_it_could_not_read() {
+        let results =
+            Results::of("test a ... ok\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n");
+        assert_eq!(results.unread(), 1);
+    }
+}
