@@ -17,16 +17,40 @@ pub mod program {
     pub const STEADY_SYSCALLS: &str = "steady_syscalls";
     /// raw_tp tcp_retransmit_skb: counts only.
     pub const STEADY_RETRANSMITS: &str = "steady_retransmits";
+    /// lsm file_open: counts a probe's processes.
+    pub const PROBE_LSM: &str = "probe_lsm";
+    /// For fmod_ret: returns what the probe asks for to its own processes.
+    pub const PROBE_RETURN: &str = "probe_return";
+    /// fentry: counts a probe's processes.
+    pub const PROBE_FENTRY: &str = "probe_fentry";
+    /// fexit: counts a probe's processes.
+    pub const PROBE_FEXIT: &str = "probe_fexit";
+    /// kprobe: counts a probe's processes.
+    pub const PROBE_KPROBE: &str = "probe_kprobe";
+    /// kprobe: overrides the function's return value for a probe's processes.
+    pub const PROBE_OVERRIDE: &str = "probe_override";
+    /// cgroup connect4: refuses a probe's processes.
+    pub const PROBE_CONNECT: &str = "probe_connect";
+    /// sock_ops: counts.
+    pub const PROBE_SOCK_OPS: &str = "probe_sock_ops";
     /// tc: does nothing; the peer of benchmarks.
     pub const BENCH_EMPTY: &str = "bench_empty";
     /// All of them.
-    pub const ALL: [&str; 7] = [
+    pub const ALL: [&str; 15] = [
         NET_EGRESS,
         NET_INGRESS,
         STEADY_EGRESS,
         STEADY_INGRESS,
         STEADY_SYSCALLS,
         STEADY_RETRANSMITS,
+        PROBE_LSM,
+        PROBE_RETURN,
+        PROBE_FENTRY,
+        PROBE_FEXIT,
+        PROBE_KPROBE,
+        PROBE_OVERRIDE,
+        PROBE_CONNECT,
+        PROBE_SOCK_OPS,
         BENCH_EMPTY,
     ];
 }
@@ -53,9 +77,12 @@ pub mod map {
     pub const PORTS: &str = "PORTS";
     /// slot → [`Counters`](crate::Counters), per CPU.
     pub const STEADY: &str = "STEADY";
+    /// 0 → `u64`: how often probe programs met a process of the probe.
+    pub const PROBE_HITS: &str = "PROBE_HITS";
     /// All of them.
-    pub const ALL: [&str; 10] =
-        [TARGETS, RULES, RULE_STATE, RULE_STATS, BUDGETS, LEASE, PEERS_V4, PEERS_V6, PORTS, STEADY];
+    pub const ALL: [&str; 11] = [
+        TARGETS, RULES, RULE_STATE, RULE_STATS, BUDGETS, LEASE, PEERS_V4, PEERS_V6, PORTS, STEADY, PROBE_HITS,
+    ];
 }
 
 /// Read-only globals that the loader fills in before the verifier sees the programs.
@@ -68,6 +95,10 @@ pub mod global {
     pub const NET: &str = "NET";
     /// [`SockLayout`](crate::steady::SockLayout).
     pub const SOCK_LAYOUT: &str = "SOCK_LAYOUT";
+    /// `u64`: id of the cgroup that a probe has made for itself; 0 is none.
+    pub const PROBE_CGROUP: &str = "PROBE_CGROUP";
+    /// `i32`: what probe programs make their hooks return.
+    pub const PROBE_RET: &str = "PROBE_RET";
     /// All of them.
-    pub const ALL: [&str; 4] = [LEVELS, SLOTS, NET, SOCK_LAYOUT];
+    pub const ALL: [&str; 6] = [LEVELS, SLOTS, NET, SOCK_LAYOUT, PROBE_CGROUP, PROBE_RET];
 }

@@ -9,6 +9,7 @@ mod bench;
 mod gate;
 mod maps;
 mod net;
+mod probe;
 mod skb;
 mod steady;
 

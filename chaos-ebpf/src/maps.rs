@@ -53,6 +53,10 @@ pub static PORTS: Array<u64> = Array::with_max_entries(PORT_ENTRIES, 0);
 #[map]
 pub static STEADY: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
 
+/// How often a probe program met a process of the probe.
+#[map]
+pub static PROBE_HITS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// At which depths of the cgroup hierarchy targets sit.
 #[unsafe(no_mangle)]
 pub static LEVELS: Levels = Levels { count: 0, level: [0; MAX_LEVELS] };
@@ -75,6 +79,14 @@ pub static SOCK_LAYOUT: SockLayout = SockLayout {
     cgroup_kn: 0,
     kn_id: 0,
 };
+
+/// The cgroup that a probe has made for itself; 0 is none.
+#[unsafe(no_mangle)]
+pub static PROBE_CGROUP: u64 = 0;
+
+/// What probe programs make their hooks return.
+#[unsafe(no_mangle)]
+pub static PROBE_RET: i32 = 0;
 
 /// Reads a global above. The loader fills them in before the verifier runs, which then knows each value
 /// and removes the code that it makes unreachable; the compiler must not believe the values written here.

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{exit, terminal, terminal::say};
 use crate::{
-    fault::capability::Capabilities,
-    kernel::{Kernel, LiveKernel},
+    fault::capability::{Capabilities, Capability, Probed},
+    kernel::{host::Host, probe::probe},
     target::Hierarchy,
 };
 
@@ -18,24 +18,32 @@ pub struct DoctorArgs {
     json: bool,
 }
 
+/// What is printed; the schema is stable.
 #[derive(Serialize)]
 struct Diagnosis {
     schema: &'static str,
     kernel: String,
+    machine: String,
     cgroup2: Result<String, String>,
+    #[serde(flatten)]
+    host: Host,
     #[serde(flatten)]
     capabilities: Capabilities,
 }
 
 /// Tries everything and says what came of it.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
+    let names = nix::sys::utsname::uname()?;
+    let hierarchy = Hierarchy::find();
     let diagnosis = Diagnosis {
         schema: "kchaos-doctor/1",
-        kernel: nix::sys::utsname::uname()?.release().to_string_lossy().into_owned(),
-        cgroup2: Hierarchy::find()
+        kernel: names.release().to_string_lossy().into_owned(),
+        machine: names.machine().to_string_lossy().into_owned(),
+        host: Host::read(hierarchy.as_ref().ok()),
+        cgroup2: hierarchy
             .map(|hierarchy| hierarchy.mount().display().to_string())
             .map_err(|error| error.to_string()),
-        capabilities: LiveKernel::default().capabilities()?,
+        capabilities: probe(&Capability::ALL)?,
     };
     if args.json {
         say!("{}", serde_json::to_string_pretty(&diagnosis)?);
@@ -46,19 +54,49 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
 }
 
 fn print(diagnosis: &Diagnosis) {
-    say!("kernel {}", diagnosis.kernel);
+    let Host { cgroup_controllers, security_modules, lockdown } = &diagnosis.host;
+    say!("kernel {} ({})", diagnosis.kernel, diagnosis.machine);
     match &diagnosis.cgroup2 {
-        Ok(mount) => say!("cgroup v2 at {mount}"),
+        Ok(mount) => say!("cgroup v2 at {mount}, controllers: {}", words(cgroup_controllers)),
         Err(error) => say!("cgroup v2: {error}"),
     }
-    let mut table = terminal::table(&["capability", "here", "needed for", "if missing"]);
+    match security_modules {
+        Some(modules) => say!("security modules: {}", words(modules)),
+        None => say!("security modules: not shown (securityfs is not mounted)"),
+    }
+    match lockdown {
+        Some(level) => say!("lockdown: {level}"),
+        None => say!("lockdown: not there, or not shown"),
+    }
+    let mut table = terminal::table(&["capability", "here", "needed for"]);
     for probed in &diagnosis.capabilities.probed {
-        let capability = probed.capability;
-        let (here, missing) = match &probed.missing_because {
-            None => ("yes", String::new()),
-            Some(why) => ("no", format!("{why}; provided by {}", capability.provided_by())),
+        let here = match (&probed.missing_because, &probed.note) {
+            (None, None) => "yes",
+            (None, Some(_)) => "yes *",
+            (Some(_), _) => "no",
         };
-        table.add_row([capability.name(), here, capability.needed_for(), &missing]);
+        table.add_row([probed.capability.name(), here, probed.capability.needed_for()]);
     }
     terminal::print(&table);
+    for probed in &diagnosis.capabilities.probed {
+        if let Some(note) = &probed.note {
+            say!("* {}: {note}", probed.capability);
+        }
+    }
+    print_missing(&diagnosis.capabilities.probed);
+}
+
+fn print_missing(probed: &[Probed]) {
+    let mut missing = probed.iter().filter_map(|probed| Some((probed, probed.missing_because.as_ref()?)));
+    let Some(first) = missing.next() else { return };
+    say!("");
+    let mut table = terminal::wrapped_table(&["missing", "what the kernel said", "provided by"]);
+    for (probed, because) in std::iter::once(first).chain(missing) {
+        table.add_row([probed.capability.name(), because, probed.capability.provided_by()]);
+    }
+    terminal::print(&table);
+}
+
+fn words(words: &[String]) -> String {
+    if words.is_empty() { "none".to_owned() } else { words.join(" ") }
 }

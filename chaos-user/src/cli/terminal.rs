@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use comfy_table::{Cell, Table, presets};
+use comfy_table::{Cell, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::experiment::Progress;
@@ -46,6 +46,16 @@ pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(if colour() { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING });
     table.set_header(header.iter().map(Cell::new));
+    table
+}
+
+/// A table whose long cells are wrapped, so that it fits a terminal, or 100 columns where there is none.
+pub fn wrapped_table(header: &[&str]) -> Table {
+    const WIDEST: u16 = 100;
+    let mut table = table(header);
+    table
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width().map_or(WIDEST, |w| w.min(WIDEST)));
     table
 }
 

@@ -16,15 +16,58 @@ pub enum Capability {
     Clsact,
     /// BPF links at a cgroup's packets.
     CgroupSkb,
+    /// BPF at a cgroup's connect(2), with an error of our choice.
+    SockAddr,
+    /// BPF at a cgroup's TCP events.
+    SockOps,
     /// BPF at the exit of every system call.
     SyscallTracepoint,
     /// BPF at TCP retransmissions, with the socket's cgroup readable.
     RetransmitTracepoint,
+    /// BPF before and after a function of the kernel.
+    Fentry,
+    /// BPF among the security modules.
+    Lsm,
+    /// BPF that changes what a security hook returns.
+    FmodRetSecurity,
+    /// BPF that changes what a system call returns.
+    FmodRetSyscall,
+    /// BPF at a kprobe.
+    Kprobe,
+    /// BPF at a kprobe that answers in the function's place.
+    Override,
+    /// The qdisc that sends each packet at its time.
+    Fq,
+    /// The qdisc that emulates a network.
+    Netem,
+    /// The device that lets a qdisc see what arrives.
+    Ifb,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 17] = [
+        Self::Btf,
+        Self::Tcx,
+        Self::Clsact,
+        Self::CgroupSkb,
+        Self::SockAddr,
+        Self::SockOps,
+        Self::SyscallTracepoint,
+        Self::RetransmitTracepoint,
+        Self::Fentry,
+        Self::Lsm,
+        Self::FmodRetSecurity,
+        Self::FmodRetSyscall,
+        Self::Kprobe,
+        Self::Override,
+        Self::Fq,
+        Self::Netem,
+        Self::Ifb,
+    ];
+
+    /// Those that a plan may ask for; the others are for `kchaos doctor`.
+    pub const PLANNABLE: [Self; 6] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -40,8 +83,19 @@ impl Capability {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
             Self::CgroupSkb => "cgroup_skb",
+            Self::SockAddr => "sock_addr",
+            Self::SockOps => "sock_ops",
             Self::SyscallTracepoint => "raw_tp sys_exit",
             Self::RetransmitTracepoint => "raw_tp tcp_retransmit_skb",
+            Self::Fentry => "fentry/fexit",
+            Self::Lsm => "lsm",
+            Self::FmodRetSecurity => "fmod_ret security_*",
+            Self::FmodRetSyscall => "fmod_ret syscalls",
+            Self::Kprobe => "kprobe",
+            Self::Override => "kprobe override",
+            Self::Fq => "fq",
+            Self::Netem => "netem",
+            Self::Ifb => "ifb",
         }
     }
 
@@ -52,20 +106,44 @@ impl Capability {
             Self::Tcx => "Linux 6.6 with CONFIG_NET_XGRESS",
             Self::Clsact => "CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF",
             Self::CgroupSkb => "CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
+            Self::SockAddr => "Linux 5.18 with CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
+            Self::SockOps => "CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
             Self::SyscallTracepoint => "CONFIG_BPF_EVENTS and CONFIG_HAVE_SYSCALL_TRACEPOINTS",
             Self::RetransmitTracepoint => "CONFIG_BPF_EVENTS and btf",
+            Self::Fentry => "btf, CONFIG_BPF_EVENTS and ftrace with direct calls",
+            Self::Lsm => "CONFIG_BPF_LSM, and `bpf` in lsm= on the kernel's command line",
+            Self::FmodRetSecurity => "CONFIG_SECURITY and what fentry/fexit needs",
+            Self::FmodRetSyscall => {
+                "CONFIG_FUNCTION_ERROR_INJECTION (Ubuntu, RHEL 9) or Linux 7.2, and what fentry/fexit needs"
+            }
+            Self::Kprobe => "CONFIG_KPROBES and CONFIG_BPF_EVENTS",
+            Self::Override => "CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu, Amazon Linux 2023, Arch)",
+            Self::Fq => "CONFIG_NET_SCH_FQ",
+            Self::Netem => "CONFIG_NET_SCH_NETEM",
+            Self::Ifb => "CONFIG_IFB",
         }
     }
 
     /// What needs it.
     pub const fn needed_for(self) -> &'static str {
         match self {
-            Self::Btf => "tcp.retrans_ratio",
+            Self::Btf => "tcp.retrans_ratio; everything at functions of the kernel",
             Self::Tcx => "network faults on what leaves, gone with the controller",
             Self::Clsact => "the same before Linux 6.6",
             Self::CgroupSkb => "network faults on what arrives; net.* metrics",
+            Self::SockAddr => "failing connect, bind and sendmsg, at no cost for others",
+            Self::SockOps => "TCP metrics, at no cost for others",
             Self::SyscallTracepoint => "syscalls, syscall.error_ratio",
             Self::RetransmitTracepoint => "tcp.retrans_ratio",
+            Self::Fentry => "watching functions of the kernel",
+            Self::Lsm => "failing and delaying system calls",
+            Self::FmodRetSecurity => "failing system calls where lsm is not active",
+            Self::FmodRetSyscall => "failing system calls that no security hook sees",
+            Self::Kprobe => "watching functions of the kernel without btf",
+            Self::Override => "failing system calls without fmod_ret",
+            Self::Fq => "delays and rates",
+            Self::Netem => "delays and rates without fq",
+            Self::Ifb => "delays of what arrives at a physical device",
         }
     }
 }
@@ -83,17 +161,20 @@ pub struct Probed {
     pub capability: Capability,
     /// What the kernel said if it cannot.
     pub missing_because: Option<String>,
+    /// What else there is to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What this kernel can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
-    /// Every capability, tried.
+    /// Every capability that was tried.
     pub probed: Vec<Probed>,
 }
 
 impl Capabilities {
-    /// Whether the kernel has it.
+    /// Whether the kernel has it. What was not tried is not there.
     pub fn has(&self, capability: Capability) -> bool {
         self.probed.iter().any(|probed| probed.capability == capability && probed.missing_because.is_none())
     }
@@ -103,8 +184,37 @@ impl Capabilities {
         let because = |capability: &Capability| missing.contains(capability).then(|| "not there".to_owned());
         let probed = Capability::ALL
             .iter()
-            .map(|capability| Probed { capability: *capability, missing_because: because(capability) })
+            .map(|capability| Probed {
+                capability: *capability,
+                missing_because: because(capability),
+                note: None,
+            })
             .collect();
         Self { probed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        experiment::hypothesis::Metric,
+        fault::{mechanism::Mechanism, plan},
+    };
+
+    #[test]
+    fn whatever_a_plan_may_ask_for_is_tried_for_it() {
+        let by_mechanisms = Mechanism::ALL.into_iter().map(Mechanism::needs);
+        let by_metrics = Metric::ALL.into_iter().map(plan::needs);
+        for needed in by_mechanisms.chain(by_metrics) {
+            assert!(Capability::PLANNABLE.contains(&needed), "{needed}");
+        }
+    }
+
+    #[test]
+    fn each_is_there_once() {
+        for (number, capability) in Capability::ALL.into_iter().enumerate() {
+            assert_eq!(capability as usize, number, "{capability}");
+        }
     }
 }

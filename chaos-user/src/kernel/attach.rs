@@ -13,6 +13,7 @@ use chaos_common::{names::program, net::Direction};
 
 use super::{
     KernelError,
+    fault_point::FaultPoint,
     journal::{Journal, Residue},
     qdisc,
 };
@@ -52,9 +53,11 @@ fn clsact(ebpf: &mut Ebpf, journal: &mut Journal, at: &Place) -> Result<(), Kern
     let adds_qdisc = !has_qdisc.map_err(KernelError::io(what()))?;
     let residue = Residue::Clsact { netns: at.netns.inode, device: device.clone(), adds_qdisc };
     journal.note(residue).map_err(KernelError::io(what()))?;
+    FaultPoint::ClsactNoted.reached();
     if adds_qdisc {
         let added = at.netns.run(|| qdisc::add_clsact(device)).and_then(|added| added);
         added.map_err(KernelError::io(what()))?;
+        FaultPoint::ClsactAdded.reached();
     }
     clsact_filter(ebpf, at).map_err(KernelError::program(format!("tc filter on {device}")))
 }

@@ -1,8 +1,8 @@
-//! Where this kernel keeps a socket's cgroup, read from its own type information.
+//! What this kernel says about its own types: where it keeps a socket's cgroup, and what its functions take.
 
 use std::sync::OnceLock;
 
-use btf_rs::{Btf, Type};
+use btf_rs::{Btf, BtfType as _, FuncProto, Type};
 use chaos_common::steady::SockLayout;
 
 /// Where the kernel shows its BTF.
@@ -14,22 +14,61 @@ pub fn sock_layout() -> Result<SockLayout, String> {
     LAYOUT.get_or_init(read_sock_layout).clone()
 }
 
+/// All types, read once and whole: reading them piece by piece from the file takes 60,000 seeks.
+fn types() -> Result<&'static Btf, String> {
+    static TYPES: OnceLock<Result<Btf, String>> = OnceLock::new();
+    let read = || {
+        let bytes = std::fs::read(VMLINUX).map_err(|error| format!("{VMLINUX}: {error}"))?;
+        Btf::from_bytes(&bytes).map_err(|error| format!("{VMLINUX}: {error}"))
+    };
+    TYPES.get_or_init(read).as_ref().map_err(Clone::clone)
+}
+
 fn read_sock_layout() -> Result<SockLayout, String> {
-    let btf = Btf::from_file(VMLINUX).map_err(|error| format!("{VMLINUX}: {error}"))?;
-    let in_data = offset(&btf, "sock_cgroup_data", "cgroup")?;
-    let (ancestors, are_ids) = match offset(&btf, "cgroup", "ancestors") {
+    let btf = types()?;
+    let in_data = offset(btf, "sock_cgroup_data", "cgroup")?;
+    let (ancestors, are_ids) = match offset(btf, "cgroup", "ancestors") {
         Ok(ancestors) => (ancestors, 0),
         // Before 6.1: `u64 ancestor_ids[]`.
-        Err(_) => (offset(&btf, "cgroup", "ancestor_ids")?, 1),
+        Err(_) => (offset(btf, "cgroup", "ancestor_ids")?, 1),
     };
     Ok(SockLayout {
-        sk_cgroup: offset(&btf, "sock", "sk_cgrp_data")? + in_data,
-        cgroup_level: offset(&btf, "cgroup", "level")?,
+        sk_cgroup: offset(btf, "sock", "sk_cgrp_data")? + in_data,
+        cgroup_level: offset(btf, "cgroup", "level")?,
         cgroup_ancestors: ancestors,
         ancestors_are_ids: are_ids,
-        cgroup_kn: offset(&btf, "cgroup", "kn")?,
-        kn_id: offset(&btf, "kernfs_node", "id")?,
+        cgroup_kn: offset(btf, "cgroup", "kn")?,
+        kn_id: offset(btf, "kernfs_node", "id")?,
     })
+}
+
+/// Whether `function` takes what `like` takes; the error says how they differ.
+pub fn same_prototype(like: &str, function: &str) -> Result<(), String> {
+    let btf = types()?;
+    let (wanted, found) = (prototype(btf, like)?, prototype(btf, function)?);
+    let parameters = |prototype: &FuncProto| -> Vec<Option<u32>> {
+        // A type is there once (pahole deduplicates), so the same id means the same type.
+        prototype.parameters.iter().map(|parameter| parameter.get_type_id()).collect()
+    };
+    if parameters(&wanted) != parameters(&found) {
+        return Err(format!(
+            "{function} does not take the arguments of {like}, for which the program was written"
+        ));
+    }
+    Ok(())
+}
+
+fn prototype(btf: &Btf, function: &str) -> Result<FuncProto, String> {
+    let missing = || format!("BTF has no function {function}");
+    let types = btf.resolve_types_by_name(function).map_err(|_| missing())?;
+    let of_function = types.into_iter().find_map(|candidate| match candidate {
+        Type::Func(function) => match btf.resolve_chained_type(&function) {
+            Ok(Type::FuncProto(prototype)) => Some(prototype),
+            _ => None,
+        },
+        _ => None,
+    });
+    of_function.ok_or_else(missing)
 }
 
 /// Offset of a member in bytes, looking into anonymous structs and unions.

@@ -9,8 +9,8 @@ use aya::{
 use chaos_common::Lease;
 
 use super::{
-    Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters, journal::Journal,
-    lease::LeaseKeeper, sweep, watchdog::Watchdog, wire::Wire,
+    Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
+    fault_point::FaultPoint, journal::Journal, lease::LeaseKeeper, sweep, watchdog::Watchdog, wire::Wire,
 };
 use crate::{
     fault::plan::{Attachment, Plan},
@@ -73,17 +73,21 @@ impl LiveInjection {
         self.rolled_back = true;
         let mut rollback = Rollback::default();
         rollback.step("disarm", self.lease.disarm());
+        FaultPoint::Disarmed.reached();
         self.log = None;
         // A link ends when the kernel loses the last reference to it: its handle in here.
         self.ebpf = None;
         rollback.step::<KernelError>(format!("detach {} programs", self.attachments), Ok(()));
+        FaultPoint::Detached.reached();
         for residue in self.journal.residue() {
             let netns = self.namespaces.iter().find(|netns| sweep::lies_in(residue, netns));
             rollback.step(sweep::command(residue, netns), sweep::undo(residue, netns));
         }
+        FaultPoint::Undone.reached();
         if rollback.is_complete() {
             rollback.step(format!("rm -r {}", self.journal.dir().display()), self.journal.remove());
         }
+        FaultPoint::Forgotten.reached();
         self.watchdog = None;
         rollback
     }
@@ -96,7 +100,9 @@ fn ended() -> KernelError {
 impl Injection for LiveInjection {
     fn arm(&mut self, duration: Duration) -> Result<(), KernelError> {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.lease.arm(monotonic_ns().saturating_add(duration_ns))
+        self.lease.arm(monotonic_ns().saturating_add(duration_ns))?;
+        FaultPoint::Armed.reached();
+        Ok(())
     }
 
     fn disarm(&mut self) -> Result<(), KernelError> {

@@ -2,13 +2,14 @@
 
 use super::{
     Kernel, KernelError, KernelLog, LiveInjection,
+    fault_point::FaultPoint,
     journal::Journal,
     object::{self, Globals},
     probe,
     watchdog::Watchdog,
 };
 use crate::fault::{
-    capability::Capabilities,
+    capability::{Capabilities, Capability},
     plan::{Attachment, Plan},
 };
 
@@ -23,12 +24,13 @@ impl Kernel for LiveKernel {
     type Injection = LiveInjection;
 
     fn capabilities(&mut self) -> Result<Capabilities, KernelError> {
-        probe::probe()
+        probe::probe(&Capability::PLANNABLE)
     }
 
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {
         let mut ebpf = object::load(&Globals::of_plan(plan, self.kernel_log))?;
         object::fill(&mut ebpf, plan)?;
+        FaultPoint::Filled.reached();
         let log = if self.kernel_log { Some(KernelLog::start(&mut ebpf)?) } else { None };
         let lease = object::take_lease(&mut ebpf)?;
         let attached = plan.attachments.iter().map(ToString::to_string).collect();
@@ -39,9 +41,12 @@ impl Kernel for LiveKernel {
         if plan.attachments.iter().any(|attachment| matches!(attachment, Attachment::Clsact { .. })) {
             injection.watchdog = Some(Watchdog::start(injection.journal.dir())?);
         }
+        FaultPoint::Journalled.reached();
         for attachment in &plan.attachments {
             injection.attach(attachment)?;
+            FaultPoint::AttachedFirst.reached();
         }
+        FaultPoint::AttachedAll.reached();
         Ok(injection)
     }
 }

@@ -6,14 +6,17 @@ mod clock;
 mod counters;
 #[cfg(test)]
 pub mod fake;
+pub mod fault_point;
+pub mod host;
 mod injection;
 pub mod journal;
 mod lease;
 mod live;
 mod log;
 mod object;
-mod probe;
+pub mod probe;
 pub mod qdisc;
+mod raw_prog;
 pub mod sweep;
 pub mod test_run;
 mod watchdog;
@@ -25,6 +28,7 @@ pub use clock::monotonic_ns;
 pub use injection::LiveInjection;
 pub use live::LiveKernel;
 pub use log::KernelLog;
+pub use raw_prog::RawProgramError;
 pub use watchdog::{WATCHDOG_VERB, watch};
 
 use crate::{
@@ -37,7 +41,7 @@ pub trait Kernel {
     /// What it makes of a plan.
     type Injection: Injection;
 
-    /// What it can do, found out by trying.
+    /// What it can do of what plans may ask for, found out by trying.
     fn capabilities(&mut self) -> Result<Capabilities, KernelError>;
 
     /// Loads, fills and attaches; arms nothing.
@@ -101,6 +105,9 @@ pub enum KernelError {
         /// What the kernel said.
         source: aya::programs::ProgramError,
     },
+    /// A program that aya does not load was refused.
+    #[error(transparent)]
+    RawProgram(#[from] RawProgramError),
     /// A map was refused.
     #[error("map {map}: {source}")]
     Map {

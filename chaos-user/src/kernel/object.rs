@@ -12,7 +12,7 @@ use aya::{
 use chaos_common::{
     Lease, Rule, Target,
     names::{global, map},
-    net::{NetConfig, PORT_ENTRIES, local_port_index, peer_port_index},
+    net::{NetConfig, PORT_ENTRIES, local_port_index, peer_port_index, uses},
     rule::{Levels, MAX_LEVELS},
     steady::SockLayout,
 };
@@ -24,7 +24,7 @@ use crate::fault::{
 };
 
 /// The object that the build script made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos-ebpf"));
 
 /// What the loader fills in before the verifier runs.
 pub struct Globals {
@@ -33,13 +33,25 @@ pub struct Globals {
     pub rules: u32,
     pub net: NetConfig,
     pub kernel_log: bool,
+    pub probe: ProbeGlobals,
+}
+
+/// What probe programs need to know.
+#[derive(Clone, Copy)]
+pub struct ProbeGlobals {
+    /// Whom they may do something to; 0 is nobody.
+    pub cgroup: u64,
+    /// What they do.
+    pub ret: i32,
 }
 
 impl Globals {
-    /// Enough to try out whether programs load.
-    pub const fn minimal() -> Self {
-        let levels = Levels { count: 1, level: [0; MAX_LEVELS] };
-        Self { levels, slots: 1, rules: 1, net: NetConfig::NONE, kernel_log: false }
+    /// One rule, for every packet of one cgroup at this depth, and probe programs for the same.
+    pub fn of_probe(probe: ProbeGlobals, level: u32) -> Self {
+        let mut levels = Levels { count: 1, level: [0; MAX_LEVELS] };
+        levels.level[0] = level;
+        let net = NetConfig { egress_rules: 1, ingress_rules: 1, uses: uses::LOOPBACK, ..NetConfig::NONE };
+        Self { levels, slots: 1, rules: 1, net, kernel_log: false, probe }
     }
 
     pub fn of_plan(plan: &Plan, kernel_log: bool) -> Self {
@@ -49,6 +61,7 @@ impl Globals {
             rules: plan.rules.len().max(1) as u32,
             net: plan.net_config(),
             kernel_log,
+            probe: ProbeGlobals { cgroup: 0, ret: 0 },
         }
     }
 }
@@ -73,6 +86,8 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::SLOTS, &globals.slots, true)
         .override_global(global::NET, &net, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
+        .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
+        .override_global(global::PROBE_RET, &globals.probe.ret, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(map::RULE_STATE, entries)
         .map_max_entries(map::RULE_STATS, entries)
@@ -82,7 +97,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
 }
 
 fn uses_ports(net: &NetConfig) -> bool {
-    net.uses & chaos_common::net::uses::PORTS != 0
+    net.uses & uses::PORTS != 0
 }
 
 /// Writes a plan into the maps. The lease stays disarmed: it is zero until somebody arms it.

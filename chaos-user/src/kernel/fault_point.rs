@@ -1,0 +1,76 @@
+//! Places at which a test can make the controller die, to show that it may die anywhere. Only in builds with the
+//! feature `fault-points`, which nothing but the tests asks for.
+
+/// A step of injecting or rolling back that has just been done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultPoint {
+    /// The programs are in the kernel, the maps filled.
+    Filled,
+    /// The journal is open.
+    Journalled,
+    /// The first program is attached.
+    AttachedFirst,
+    /// A clsact qdisc is noted in the journal, and not there.
+    ClsactNoted,
+    /// A clsact qdisc is there, without our filter.
+    ClsactAdded,
+    /// Everything is attached, nothing armed.
+    AttachedAll,
+    /// The faults happen.
+    Armed,
+    /// The faults are over.
+    Disarmed,
+    /// The links are gone.
+    Detached,
+    /// What outlives us is undone, the journal still there.
+    Undone,
+    /// The journal is gone.
+    Forgotten,
+}
+
+impl FaultPoint {
+    /// All of them, in the order they are reached.
+    pub const ALL: [Self; 11] = [
+        Self::Filled,
+        Self::Journalled,
+        Self::AttachedFirst,
+        Self::ClsactNoted,
+        Self::ClsactAdded,
+        Self::AttachedAll,
+        Self::Armed,
+        Self::Disarmed,
+        Self::Detached,
+        Self::Undone,
+        Self::Forgotten,
+    ];
+
+    /// What `KCHAOS_DIE_AT` is set to.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Filled => "filled",
+            Self::Journalled => "journalled",
+            Self::AttachedFirst => "attached-first",
+            Self::ClsactNoted => "clsact-noted",
+            Self::ClsactAdded => "clsact-added",
+            Self::AttachedAll => "attached-all",
+            Self::Armed => "armed",
+            Self::Disarmed => "disarmed",
+            Self::Detached => "detached",
+            Self::Undone => "undone",
+            Self::Forgotten => "forgotten",
+        }
+    }
+
+    /// Dies here, by SIGKILL, if a test wants it.
+    #[cfg(feature = "fault-points")]
+    pub fn reached(self) {
+        if std::env::var("KCHAOS_DIE_AT").is_ok_and(|wanted| wanted == self.name()) {
+            // It cannot fail: the process is our own.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+
+    /// Nothing, outside tests.
+    #[cfg(not(feature = "fault-points"))]
+    pub const fn reached(self) {}
+}

@@ -1,0 +1,247 @@
+//! Hooks of BPF, each tried by a program that is made to run.
+
+use std::{fs, io, sync::OnceLock};
+
+use aya::{
+    Btf, Ebpf,
+    maps::{Array, HashMap},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Lsm, Program, ProgramError, SockOps,
+    },
+};
+use chaos_common::{
+    Counters, Target,
+    names::{map, program},
+    net::Direction,
+};
+use libc::c_int;
+
+use super::{act, modify_return, scratch, scratch::ScratchCgroup, why};
+use crate::{
+    fault::plan::Place,
+    kernel::{
+        KernelError, attach, btf, counters,
+        object::{self, Globals, ProbeGlobals},
+        qdisc,
+        wire::Wire,
+    },
+    steady::sample::Sample,
+};
+
+/// What programs that answer in somebody's place answer: nothing that the trials would meet otherwise.
+const ANSWER: c_int = libc::EIO;
+
+/// An entry point that any process may call, with nothing at stake.
+const SYSCALL: &str = if cfg!(target_arch = "x86_64") {
+    "__x64_sys_getpriority"
+} else if cfg!(target_arch = "aarch64") {
+    "__arm64_sys_getpriority"
+} else {
+    "sys_getpriority"
+};
+
+/// Where the kernel says which security modules are active.
+pub const ACTIVE_LSMS: &str = "/sys/kernel/security/lsm";
+
+const NEVER_RUNS: &str = "it attaches but never runs";
+
+type Trial = Result<(), String>;
+
+pub fn tcx(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    let lo = scratch::lo()?;
+    attach::tcx(ebpf, &lo).map_err(|error| why(&error))?;
+    cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
+}
+
+pub fn clsact(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    let lo = scratch::lo()?;
+    let added = lo.netns.run(|| qdisc::add_clsact(&lo.device.name)).and_then(|added| added);
+    added.map_err(|error| error.to_string())?;
+    attach::clsact_filter(ebpf, &lo).map_err(|error| why(&error))?;
+    cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
+}
+
+/// The program that injects and those that count, both ways.
+pub fn cgroup_skb(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    let (lo, dir) = (scratch::lo()?, cgroup.open()?);
+    for (name, direction) in [
+        (program::STEADY_EGRESS, Direction::Egress),
+        (program::STEADY_INGRESS, Direction::Ingress),
+        (program::NET_INGRESS, Direction::Ingress),
+    ] {
+        attach::cgroup_skb(ebpf, name, direction, &dir).map_err(|error| why(&error))?;
+    }
+    let (sent, received) = (|s: &Sample| counters(s).tx_packets, |s: &Sample| counters(s).rx_packets);
+    count(ebpf, &[judged, sent, received], || send(cgroup, &lo))
+}
+
+pub fn sock_addr(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    let (lo, dir) = (scratch::lo()?, cgroup.open()?);
+    let program: &mut CgroupSockAddr = find(ebpf, program::PROBE_CONNECT)?;
+    let attached = program.load().and_then(|()| program.attach(&dir, CgroupAttachMode::Single));
+    attached.map_err(|error| why(&error))?;
+    answers(cgroup.act(Some(&lo.netns), act::connect_udp)?, "connect")
+}
+
+pub fn sock_ops(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    let (lo, dir) = (scratch::lo()?, cgroup.open()?);
+    let program: &mut SockOps = find(ebpf, program::PROBE_SOCK_OPS)?;
+    let attached = program.load().and_then(|()| program.attach(&dir, CgroupAttachMode::Single));
+    attached.map_err(|error| why(&error))?;
+    // Nobody listens; asking is enough.
+    let ask = || cgroup.act(Some(&lo.netns), act::connect_tcp);
+    if hits_during(ebpf, ask)? == 0 { Err(NEVER_RUNS.into()) } else { Ok(()) }
+}
+
+pub fn syscall_tracepoint(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    attach::raw_tracepoint(ebpf, program::STEADY_SYSCALLS, "sys_exit").map_err(|error| why(&error))?;
+    let call = |cgroup: &ScratchCgroup| cgroup.act(None, act::getpriority).map(drop);
+    cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[|s| counters(s).syscalls], || call(cgroup)))
+}
+
+/// Attached only: TCP retransmits after a second at the earliest, for which nobody wants to wait.
+pub fn retransmit_tracepoint(ebpf: &mut Ebpf, _: Option<&ScratchCgroup>) -> Trial {
+    btf::sock_layout()?;
+    let (program, tracepoint) = (program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
+    attach::raw_tracepoint(ebpf, program, tracepoint).map_err(|error| why(&error))
+}
+
+pub fn fentry(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    let btf = vmlinux()?;
+    let entry: &mut FEntry = find(ebpf, program::PROBE_FENTRY)?;
+    entry.load(SYSCALL, btf).and_then(|()| entry.attach()).map_err(|error| why(&error))?;
+    let exit: &mut FExit = find(ebpf, program::PROBE_FEXIT)?;
+    exit.load(SYSCALL, btf).and_then(|()| exit.attach()).map_err(|error| why(&error))?;
+    match hits_during(ebpf, || cgroup.act(None, act::getpriority))? {
+        0 => Err(NEVER_RUNS.into()),
+        1 => Err("only one of the two runs".into()),
+        _ => Ok(()),
+    }
+}
+
+pub fn lsm(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    let program: &mut Lsm = find(ebpf, program::PROBE_LSM)?;
+    let attached = program.load("file_open", vmlinux()?).and_then(|()| program.attach());
+    attached.map_err(|error| why(&error))?;
+    if hits_during(ebpf, || cgroup.act(None, act::open))? > 0 {
+        return Ok(());
+    }
+    let active = fs::read_to_string(ACTIVE_LSMS);
+    let active = active.map(|active| format!(" (active: {})", active.trim())).unwrap_or_default();
+    Err(format!("{NEVER_RUNS}: bpf is none of the active security modules{active}"))
+}
+
+pub fn fmod_ret_security(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    fmod_ret(ebpf, cgroup, "security_file_open", act::open)
+}
+
+pub fn fmod_ret_syscall(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    fmod_ret(ebpf, cgroup, SYSCALL, act::getpriority)
+}
+
+fn fmod_ret(ebpf: &Ebpf, cgroup: &ScratchCgroup, function: &str, act: fn() -> c_int) -> Trial {
+    let link = modify_return(ebpf, function, None).map_err(|error| why(&error))?;
+    answers(cgroup.act(None, act)?, function)?;
+    drop(link);
+    succeed(cgroup.act(None, act)?, "the same after the end of the link")
+}
+
+pub fn kprobe(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    attach_kprobe(ebpf, program::PROBE_KPROBE)?;
+    let times = hits_during(ebpf, || cgroup.act(None, act::getpriority))?;
+    if times == 0 { Err(NEVER_RUNS.into()) } else { Ok(()) }
+}
+
+pub fn kprobe_override(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
+    attach_kprobe(ebpf, program::PROBE_OVERRIDE)?;
+    answers(cgroup.act(None, act::getpriority)?, SYSCALL)
+}
+
+fn attach_kprobe(ebpf: &mut Ebpf, name: &str) -> Trial {
+    let program: &mut KProbe = find(ebpf, name)?;
+    program.load().and_then(|()| program.attach(SYSCALL, 0)).map_err(|error| why(&error))?;
+    Ok(())
+}
+
+/// The object, with one rule for every packet of the scratch cgroup. The lease stays disarmed, so the rule
+/// counts and does nothing.
+pub fn load(cgroup: Option<&ScratchCgroup>) -> Result<Ebpf, KernelError> {
+    let (id, level) = cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
+    let mut ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup: id, ret: -ANSWER }, level))?;
+    let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
+    let target = Wire(Target { rules: 1, slot: 0, spare: 0 });
+    targets.insert(id, target, 0).map_err(KernelError::map(map::TARGETS))?;
+    Ok(ebpf)
+}
+
+/// How often probe programs met a process of the probe.
+pub fn hits(ebpf: &Ebpf) -> Result<u64, KernelError> {
+    let missing = || aya::maps::MapError::InvalidName { name: map::PROBE_HITS.into() };
+    let hits = ebpf.map(map::PROBE_HITS).ok_or_else(missing).and_then(Array::<_, u64>::try_from);
+    hits.and_then(|hits| hits.get(&0, 0)).map_err(KernelError::map(map::PROBE_HITS))
+}
+
+/// The running kernel's types, as aya takes them; read once.
+pub fn vmlinux() -> Result<&'static Btf, String> {
+    static TYPES: OnceLock<Result<Btf, String>> = OnceLock::new();
+    let read = || Btf::from_sys_fs().map_err(|error| format!("{}: {}", btf::VMLINUX, why(&error)));
+    TYPES.get_or_init(read).as_ref().map_err(Clone::clone)
+}
+
+/// A number in a sample.
+type Counter = fn(&Sample) -> u64;
+
+/// Packets that the rule was asked about.
+fn judged(sample: &Sample) -> u64 {
+    sample.rules.iter().flatten().map(|stats| stats.lease).sum()
+}
+
+fn counters(sample: &Sample) -> Counters {
+    sample.slots.iter().fold(Counters::ZERO, |sum, slot| sum.plus(*slot))
+}
+
+/// Whether all of these count while somebody acts.
+fn count(ebpf: &mut Ebpf, wanted: &[Counter], act: impl FnOnce() -> Trial) -> Trial {
+    let mut read = || counters::sample(ebpf, 1, 1).map_err(|error| why(&error));
+    let before = read()?;
+    act()?;
+    let after = read()?;
+    let runs = wanted.iter().all(|counter| counter(&after) > counter(&before));
+    if runs { Ok(()) } else { Err(NEVER_RUNS.into()) }
+}
+
+/// How often probe programs meet somebody who acts.
+fn hits_during(ebpf: &Ebpf, act: impl FnOnce() -> Result<c_int, String>) -> Result<u64, String> {
+    let read = || hits(ebpf).map_err(|error| why(&error));
+    let before = read()?;
+    act()?;
+    Ok(read()? - before)
+}
+
+fn send(cgroup: &ScratchCgroup, lo: &Place) -> Trial {
+    succeed(cgroup.act(Some(&lo.netns), act::send_to_itself)?, "sending a packet")
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded);
+    program.and_then(TryInto::try_into).map_err(|error| why(&error))
+}
+
+fn succeed(errno: c_int, what: &str) -> Trial {
+    if errno == 0 { Ok(()) } else { Err(format!("{what}: {}", io::Error::from_raw_os_error(errno))) }
+}
+
+/// Whether the answer was the program's.
+fn answers(errno: c_int, what: &str) -> Trial {
+    match errno {
+        ANSWER => Ok(()),
+        0 => Err(format!("it attaches, but {what} succeeds all the same")),
+        other => {
+            let other = io::Error::from_raw_os_error(other);
+            Err(format!("it attaches, but {what} fails with {other} instead of what it was told"))
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What this kernel can do, found out by trying: each program is loaded, attached at a place made for it, and
+//! made to run by a child process of ours. A BPF LSM that is not active, for instance, loads, attaches and never
+//! runs.
+//!
+//! Nothing of it lasts: links end with their descriptors, namespaces with their last one, the child exits, its
+//! cgroup is removed.
+
+mod act;
+mod device;
+mod hook;
+mod scratch;
+
+use std::error::Error;
+
+use aya::{Ebpf, programs::Program};
+use chaos_common::names::program;
+
+use super::{
+    KernelError, btf,
+    object::{self, Globals, ProbeGlobals},
+    raw_prog::{ModifyReturn, RawLink},
+};
+use crate::fault::capability::{Capabilities, Capability, Probed};
+pub use hook::ACTIVE_LSMS;
+use scratch::ScratchCgroup;
+
+/// Tries these capabilities.
+pub fn probe(wanted: &[Capability]) -> Result<Capabilities, KernelError> {
+    let cgroup = ScratchCgroup::new();
+    let mut bench = Bench { ebpf: hook::load(cgroup.as_ref().ok())?, cgroup };
+    let mut probed = |capability: &Capability| {
+        let (missing_because, note) = match bench.try_one(*capability) {
+            Ok(note) => (None, note),
+            Err(why) => (Some(why), None),
+        };
+        bench.detach_all();
+        Probed { capability: *capability, missing_because, note }
+    };
+    Ok(Capabilities { probed: wanted.iter().map(&mut probed).collect() })
+}
+
+/// Where everything is tried, one thing at a time.
+struct Bench {
+    ebpf: Ebpf,
+    cgroup: Result<ScratchCgroup, String>,
+}
+
+impl Bench {
+    /// Tries one; says what else there is to know. The error is what the kernel said.
+    fn try_one(&mut self, capability: Capability) -> Result<Option<String>, String> {
+        match capability {
+            Capability::Btf => btf::sock_layout().map(|_| None),
+            Capability::Tcx => self.at_hook_or_beside(hook::tcx),
+            Capability::Clsact => self.at_hook_or_beside(hook::clsact),
+            Capability::CgroupSkb => self.at_hook(hook::cgroup_skb),
+            Capability::SockAddr => self.at_hook(hook::sock_addr),
+            Capability::SockOps => self.at_hook(hook::sock_ops),
+            Capability::SyscallTracepoint => self.at_hook_or_beside(hook::syscall_tracepoint),
+            Capability::RetransmitTracepoint => self.at_hook_or_beside(hook::retransmit_tracepoint),
+            Capability::Fentry => self.at_hook(hook::fentry),
+            Capability::Lsm => self.at_hook(hook::lsm),
+            Capability::FmodRetSecurity => self.at_hook(hook::fmod_ret_security),
+            Capability::FmodRetSyscall => self.at_hook(hook::fmod_ret_syscall),
+            Capability::Kprobe => self.at_hook(hook::kprobe),
+            Capability::Override => self.at_hook(hook::kprobe_override),
+            Capability::Fq => device::qdisc("fq", "sch_fq", None),
+            Capability::Netem => device::qdisc("netem", "sch_netem", Some(&device::NETEM_OPTIONS)),
+            Capability::Ifb => device::ifb(),
+        }
+    }
+
+    fn at_hook(
+        &mut self,
+        trial: fn(&mut Ebpf, &ScratchCgroup) -> Result<(), String>,
+    ) -> Result<Option<String>, String> {
+        trial(&mut self.ebpf, self.cgroup.as_ref().map_err(Clone::clone)?).map(|()| None)
+    }
+
+    /// The same for hooks that are not at a cgroup: where none can be made, attaching has to do.
+    fn at_hook_or_beside(
+        &mut self,
+        trial: fn(&mut Ebpf, Option<&ScratchCgroup>) -> Result<(), String>,
+    ) -> Result<Option<String>, String> {
+        trial(&mut self.ebpf, self.cgroup.as_ref().ok())?;
+        Ok(self.cgroup.as_ref().err().map(|why| format!("it attaches, but could not be made to run: {why}")))
+    }
+
+    /// Ends every link, so that trials do not count for one another. A filter of clsact goes with its namespace.
+    fn detach_all(&mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            // Those that the trial did not load are no error.
+            let _ = match program {
+                Program::SchedClassifier(program) => program.unload(),
+                Program::CgroupSkb(program) => program.unload(),
+                Program::CgroupSockAddr(program) => program.unload(),
+                Program::SockOps(program) => program.unload(),
+                Program::RawTracePoint(program) => program.unload(),
+                Program::FEntry(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
+                Program::Lsm(program) => program.unload(),
+                Program::KProbe(program) => program.unload(),
+                _ => Ok(()),
+            };
+        }
+    }
+}
+
+/// A function's return value changed for the processes of one cgroup and nobody else: the loader of fmod_ret
+/// programs at work, for tests of it.
+#[must_use = "dropping it ends it"]
+pub struct Modified {
+    _link: RawLink,
+    ebpf: Ebpf,
+}
+
+impl Modified {
+    /// Makes `function` return `ret` to the processes of a cgroup, if it takes what `written_for` takes.
+    pub fn function(
+        function: &str,
+        written_for: Option<&str>,
+        cgroup: u64,
+        ret: i32,
+    ) -> Result<Self, KernelError> {
+        let ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup, ret }, 0))?;
+        let link = modify_return(&ebpf, function, written_for)?;
+        Ok(Self { _link: link, ebpf })
+    }
+
+    /// How often it has done so.
+    pub fn hits(&self) -> Result<u64, KernelError> {
+        hook::hits(&self.ebpf)
+    }
+}
+
+fn modify_return(ebpf: &Ebpf, function: &str, written_for: Option<&str>) -> Result<RawLink, KernelError> {
+    let what = ModifyReturn { program: program::PROBE_RETURN, function, written_for };
+    let btf = hook::vmlinux().map_err(|error| KernelError::io("BTF")(std::io::Error::other(error)))?;
+    Ok(RawLink::modify_return(object::OBJECT, ebpf, btf, what)?)
+}
+
+/// An error with what lies below it, on one line: its beginning, and what the verifier said last.
+fn why(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(below) = source {
+        let below_text = below.to_string();
+        if !text.contains(&below_text) {
+            text = format!("{text}: {below_text}");
+        }
+        source = below.source();
+    }
+    one_line(&text)
+}
+
+fn one_line(text: &str) -> String {
+    const MARK: &str = " Verifier output:";
+    // The verifier ends with how much it did.
+    let is_reason = |line: &&str| {
+        let statistics = ["processed ", "stack depth ", "subprog ", "verification time "];
+        !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word))
+    };
+    let text = text.replace(MARK, "\n");
+    let mut lines = text.lines().map(str::trim).filter(is_reason);
+    let first = lines.next().unwrap_or_default().trim_end_matches('.');
+    match lines.next_back() {
+        Some(last) => format!("{first}: {last}"),
+        None => first.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_verifier_said_last_is_told() {
+        let text = "loading for __x64_sys_getpriority: Invalid argument (os error 22)\n\
+            __x64_sys_getpriority() is not modifiable\n\
+            processed 0 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(
+            one_line(text),
+            "loading for __x64_sys_getpriority: Invalid argument (os error 22): \
+             __x64_sys_getpriority() is not modifiable"
+        );
+        assert_eq!(
+            one_line(
+                "the BPF_PROG_LOAD syscall returned Operation not permitted (os error 1). Verifier output: "
+            ),
+            "the BPF_PROG_LOAD syscall returned Operation not permitted (os error 1)"
+        );
+    }
+}
