@@ -147,6 +147,8 @@ fn unit(filter: &[OsString], tally: &mut Tally) -> Result<()> {
 }
 
 fn native(filter: &[OsString], tally: &mut Tally) -> Result<()> {
+    // The tests run the program, and make it die at its fault points.
+    run(cargo().args(["build", "--package", "chaos-user", "--features", "fault-points"]))?;
     let mut command = cargo();
     command.args(["test", "--package", "chaos-tests", "--no-fail-fast", "--"]).args(filter);
     if !is_root() {

@@ -76,7 +76,7 @@ impl Journal {
             residue: Vec::new(),
         };
         let journal = Self { dir: Path::new(FOLDER).join(&entry.id), entry };
-        fs::create_dir_all(&journal.dir)?;
+        create_dir(&journal.dir)?;
         journal.write()?;
         Ok(journal)
     }
@@ -131,15 +131,27 @@ pub fn entries() -> io::Result<Vec<Entry>> {
     };
     let mut entries = Vec::new();
     for dir in dirs {
-        match read(&dir?.path()) {
+        match dir.and_then(|dir| read(&dir.path())) {
             Ok(entry) => entries.push(entry),
-            // Being made, or removed, this moment.
+            // Being made, or removed, this moment; the folder itself goes with the last journal.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
     entries.sort_by_key(|entry: &Entry| (entry.created_unix_s, entry.id.clone()));
     Ok(entries)
+}
+
+/// An injection that ends removes the folder of journals if it is empty, which may be between two steps of this.
+fn create_dir(dir: &Path) -> io::Result<()> {
+    const ATTEMPTS: u32 = 10;
+    for _ in 1..ATTEMPTS {
+        match fs::create_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    fs::create_dir_all(dir)
 }
 
 /// Reads one journal.

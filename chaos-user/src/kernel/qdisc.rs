@@ -52,7 +52,9 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
             drop(link); // a filter is detached when its link is dropped
         }
         if adds_qdisc && filters(index)?.is_empty() {
-            remove_clsact(index)?;
+            let removed = remove_clsact(index);
+            // A sweep and the watchdog may be at it at the same time, and one of them comes too late.
+            return if has_clsact(device)? { removed } else { Ok(()) };
         }
         Ok(())
     })?

@@ -88,11 +88,29 @@ fn duration(path: &str, raw: &Option<Text>, default: Duration) -> Result<Duratio
     raw.as_ref().map_or(Ok(default), |text| understood(path, text, parse_duration))
 }
 
+/// Of a phase that is judged, something must be left to judge by.
+fn enough_is_left(timing: &Timing, raw: &RawRun) -> Result<(), SpecError> {
+    if timing.inject - timing.settle >= MIN_PHASE {
+        return Ok(());
+    }
+    let (inject, settle, least) = (timing.inject, timing.settle, timing.settle + MIN_PHASE);
+    let why = BadValue::new(
+        format!(
+            "{} less {} to settle is too short to be judged",
+            show_duration(inject),
+            show_duration(settle)
+        ),
+        format!("write {} or more, or less for run.settle", show_duration(least)),
+    );
+    let at = raw.inject.as_ref().map_or(Location::UNKNOWN, |text| text.referenced);
+    Place::new("run.inject", at).refuse(why)
+}
+
 /// What is left out at the start of a phase must leave something of it.
 fn settles(timing: &Timing, raw: &RawRun) -> Result<(), SpecError> {
     let most = (timing.inject / 2).min(timing.recover);
     if timing.settle < most {
-        return Ok(());
+        return enough_is_left(timing, raw);
     }
     let settle = show_duration(timing.settle);
     let why = BadValue::new(

@@ -1,0 +1,119 @@
+//! Other people's programs on the same device keep seeing what they would see: everything that is not lost.
+
+use anyhow::ensure;
+
+use crate::{
+    Test,
+    controller::{self, exit},
+    flow::Flow,
+    foreign::Foreign,
+    lab::{Cgroup, Lab},
+    snapshot::{Snapshot, left_by},
+    tests,
+    victim::Victim,
+};
+
+const PACKETS: u64 = 2_000;
+/// Neighbour discovery, multicast reports and the like come by as well.
+const OTHERS: u64 = 30;
+
+pub fn tests() -> Vec<Test> {
+    tests![
+        TCX: tcx_program_that_came_before_sees_what_is_not_lost, tcx_program_that_came_later_sees_what_is_not_lost,
+            clsact_filter_sees_what_a_tcx_injection_does_not_lose;
+        CLSACT: clsact_filter_sees_what_a_clsact_injection_does_not_lose,
+            clsact_filter_that_came_before_survives_sigkill_and_sweep,
+            clsact_filter_that_came_later_survives_the_rollback
+    ]
+}
+
+type Attach = fn(&mut Foreign, &Lab) -> anyhow::Result<()>;
+
+fn tcx(foreign: &mut Foreign, lab: &Lab) -> anyhow::Result<()> {
+    foreign.attach_tcx(&lab.inside)
+}
+
+fn clsact(foreign: &mut Foreign, lab: &Lab) -> anyhow::Result<()> {
+    foreign.attach_clsact(&lab.inside)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Before,
+    Later,
+}
+
+/// Somebody else's program sees all packets before and after, and during loss those that are not lost.
+fn sees_what_is_not_lost(attach: Attach, came: Came, mechanism: &str) -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut flow = Flow::new(&lab, &victim)?;
+    let mut foreign = Foreign::counting()?;
+    let mut saw_all = |foreign: &Foreign, expect_loss: bool| {
+        let seen = foreign.seen()?;
+        let arrived = PACKETS - flow.lost(PACKETS)?;
+        let seen = foreign.seen()? - seen;
+        ensure!(
+            (arrived..arrived + OTHERS).contains(&seen),
+            "{arrived} packets were passed, {seen} were seen"
+        );
+        ensure!((arrived < PACKETS) == expect_loss, "{arrived} of {PACKETS} packets arrived");
+        Ok(())
+    };
+    if came == Came::Before {
+        attach(&mut foreign, &lab)?;
+        saw_all(&foreign, false)?;
+    }
+    let arguments = format!("loss --percent 30 --mechanism {mechanism} --on {}", cgroup.target());
+    let kchaos = controller::inject(&arguments)?;
+    if came == Came::Later {
+        attach(&mut foreign, &lab)?;
+    }
+    saw_all(&foreign, true)?;
+    kchaos.interrupt()?.ensure_code(exit::OK)?;
+    saw_all(&foreign, false)
+}
+
+fn tcx_program_that_came_before_sees_what_is_not_lost() -> anyhow::Result<()> {
+    sees_what_is_not_lost(tcx, Came::Before, "tcx-egress")
+}
+
+fn tcx_program_that_came_later_sees_what_is_not_lost() -> anyhow::Result<()> {
+    sees_what_is_not_lost(tcx, Came::Later, "tcx-egress")
+}
+
+fn clsact_filter_sees_what_a_tcx_injection_does_not_lose() -> anyhow::Result<()> {
+    sees_what_is_not_lost(clsact, Came::Before, "tcx-egress")
+}
+
+fn clsact_filter_sees_what_a_clsact_injection_does_not_lose() -> anyhow::Result<()> {
+    sees_what_is_not_lost(clsact, Came::Before, "clsact-egress")
+}
+
+/// It hangs on the qdisc that was made for ours, which therefore stays.
+fn clsact_filter_that_came_later_survives_the_rollback() -> anyhow::Result<()> {
+    sees_what_is_not_lost(clsact, Came::Later, "clsact-egress")
+}
+
+fn clsact_filter_that_came_before_survives_sigkill_and_sweep() -> anyhow::Result<()> {
+    let _alone = controller::sweeps();
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut flow = Flow::new(&lab, &victim)?;
+    let mut foreign = Foreign::counting()?;
+    foreign.attach_clsact(&lab.inside)?;
+    let before = Snapshot::take(&lab, &[&cgroup])?;
+    let arguments = format!("loss --percent 100 --mechanism clsact-egress --on {}", cgroup.target());
+    let kchaos = controller::inject(&arguments)?;
+    flow.is_shut("during")?;
+    let pid = kchaos.pid();
+    kchaos.kill()?;
+    // Either of them undoes it: the watchdog is on its way, and sweep need not know.
+    controller::run("sweep")?.ensure_code(exit::OK)?;
+    ensure!(left_by(pid)?.is_empty(), "a journal is left");
+    before.ensure_restored(&lab, &[&cgroup], pid)?;
+    let seen = foreign.seen()?;
+    flow.is_open("after")?;
+    ensure!(foreign.seen()? >= seen + 200, "the filter is there, but sees nothing");
+    Ok(())
+}

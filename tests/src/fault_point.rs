@@ -1,0 +1,100 @@
+//! The controller may die anywhere: it is killed at every step of injecting and rolling back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use kchaos::{
+    fault::mechanism::Mechanism,
+    kernel::{fault_point::FaultPoint, journal},
+};
+
+use crate::{
+    Test,
+    controller::{self, Running, exit},
+    flow::Flow,
+    lab::{Cgroup, Lab},
+    snapshot::Snapshot,
+    tests,
+    victim::Victim,
+};
+
+/// A lease lasts 3 s (`chaos_common::lease::LEASE_NS`); a busy machine may look a moment late.
+const LEASE: Duration = Duration::from_millis(3_500);
+/// How long a watchdog may take to undo what it watches over.
+const WATCHDOG: Duration = Duration::from_secs(5);
+
+pub fn tests() -> Vec<Test> {
+    tests![
+        TCX: killed_at_every_step_of_a_tcx_injection;
+        CLSACT: killed_at_every_step_of_a_clsact_injection
+    ]
+}
+
+fn killed_at_every_step_of_a_tcx_injection() -> anyhow::Result<()> {
+    killed_at_every_step(Mechanism::TcxEgress)
+}
+
+fn killed_at_every_step_of_a_clsact_injection() -> anyhow::Result<()> {
+    killed_at_every_step(Mechanism::ClsactEgress)
+}
+
+fn killed_at_every_step(mechanism: Mechanism) -> anyhow::Result<()> {
+    let _alone = controller::sweeps();
+    for point in FaultPoint::ALL {
+        killed_at(point, mechanism)
+            .with_context(|| format!("killed at {} with {mechanism}", point.name()))?;
+    }
+    Ok(())
+}
+
+/// Whatever had been done by then: the fault is gone within the lease, and a sweep leaves nothing.
+fn killed_at(point: FaultPoint, mechanism: Mechanism) -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let before = Snapshot::take(&lab, &[&cgroup])?;
+    let mut flow = Flow::new(&lab, &victim)?;
+    flow.is_open("before")?;
+    let target = cgroup.target();
+    let mut command = controller::command(&format!(
+        "inject loss --percent 100 --for 1s --mechanism {mechanism} --on {target}"
+    ));
+    command.env("KCHAOS_DIE_AT", point.name());
+    let kchaos = Running::start(command)?;
+    let pid = kchaos.pid();
+    let ended = kchaos.ended()?;
+    let dead = Instant::now();
+    if is_reached(point, mechanism) {
+        ensure!(
+            ended.code.is_none(),
+            "it did not die: build kchaos with the feature fault-points; {ended:?}"
+        );
+    } else {
+        // The fault may not have had anything to hit.
+        ensure!([Some(exit::OK), Some(exit::INVALID)].contains(&ended.code), "{ended:?}");
+    }
+    flow.opens_within(LEASE, dead)?;
+    flow.is_open("after")?;
+    watchdog_is_done(pid)?;
+    controller::run("sweep")?.ensure_code(exit::OK)?;
+    before.ensure_restored(&lab, &[&cgroup], pid)
+}
+
+/// Only an injection by clsact adds a qdisc.
+fn is_reached(point: FaultPoint, mechanism: Mechanism) -> bool {
+    !matches!(point, FaultPoint::ClsactNoted | FaultPoint::ClsactAdded)
+        || mechanism == Mechanism::ClsactEgress
+}
+
+/// A watchdog works beside us; a sweep at the same time is harmless, but what is restored is looked at once.
+fn watchdog_is_done(controller: i32) -> anyhow::Result<()> {
+    let deadline = Instant::now() + WATCHDOG;
+    let has_residue = || {
+        let entries = journal::entries()?;
+        anyhow::Ok(entries.iter().any(|entry| entry.pid == controller && !entry.residue.is_empty()))
+    };
+    while has_residue()? {
+        ensure!(Instant::now() < deadline, "the watchdog has undone nothing");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

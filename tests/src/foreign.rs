@@ -1,0 +1,84 @@
+//! Somebody else's program on the same device: it counts what it sees.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Context;
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType, loaded_programs,
+    tc::{NlOptions, TcAttachOptions, TcHandle},
+};
+use kchaos::target::Netns;
+
+use crate::{bpf, lab::DEVICE};
+
+/// TC_ACT_SHOT: dropped, and the sender is told.
+const SHOT: i32 = 2;
+/// TC_ACT_UNSPEC, which is TCX_NEXT: on to the next program.
+const NEXT: i32 = -1;
+
+/// Not the priority that ours has.
+const PRIORITY: u16 = 7;
+const HANDLE: TcHandle = TcHandle::new(0, 0x77);
+
+/// A program of somebody else's; detached when this goes, if it is attached by a link.
+pub struct Foreign {
+    seen: bpf::Number,
+    _program: OwnedFd,
+    classifier: SchedClassifier,
+}
+
+impl Foreign {
+    /// One that only counts.
+    pub fn counting() -> anyhow::Result<Self> {
+        Self::load(1, NEXT)
+    }
+
+    /// One that drops each `nth` packet in the way that the sender is told of.
+    pub fn dropping(nth: i32) -> anyhow::Result<Self> {
+        Self::load(nth, SHOT)
+    }
+
+    fn load(nth: i32, verdict: i32) -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let seen = bpf::Number::new()?;
+        let program =
+            bpf::load_counting_classifier(&name, &seen, nth, verdict).context("a program made by hand")?;
+        let ours = |info: &aya::programs::ProgramInfo| info.name_as_str() == Some(&name);
+        let info = loaded_programs().flatten().find(ours).context("it is loaded, but not listed")?;
+        let classifier = SchedClassifier::from_program_info(info, name.into())?;
+        Ok(Self { seen, _program: program, classifier })
+    }
+
+    /// Attaches it last of the TCX programs on a device.
+    pub fn attach_tcx(&mut self, netns: &Netns) -> anyhow::Result<()> {
+        self.attach(netns, TcAttachOptions::TcxOrder(LinkOrder::last()))
+    }
+
+    /// Attaches it as a tc filter. The qdisc is left there, as others do.
+    pub fn attach_clsact(&mut self, netns: &Netns) -> anyhow::Result<()> {
+        // It may have been there already.
+        let _ = netns.run(|| aya::programs::tc::qdisc_add_clsact(DEVICE))?;
+        let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+        self.attach(netns, TcAttachOptions::Netlink(options))
+    }
+
+    fn attach(&mut self, netns: &Netns, options: TcAttachOptions) -> anyhow::Result<()> {
+        let attach = || {
+            let link = self.classifier.attach_with_options(DEVICE, TcAttachType::Egress, options)?;
+            self.classifier.take_link(link)
+        };
+        let link = netns.run(attach)??;
+        // It stays until its device goes: aya would detach a filter in whatever namespace it is dropped in.
+        std::mem::forget(link);
+        Ok(())
+    }
+
+    /// How many packets it has seen.
+    pub fn seen(&self) -> anyhow::Result<u64> {
+        Ok(self.seen.get()?)
+    }
+}

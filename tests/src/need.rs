@@ -1,0 +1,73 @@
+//! What tests need of the machine.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use kchaos::{fault::capability::Capability, kernel::probe::probe};
+
+use crate::docker;
+
+/// One thing a test cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To be root.
+    Root,
+    /// A Docker daemon that answers.
+    Docker,
+    /// Something of the kernel.
+    Kernel(Capability),
+}
+
+/// To lose packets on their way out, whichever way that is done.
+pub const EGRESS: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact)];
+/// To lose packets on their way out by TCX.
+pub const TCX: &[Need] = &[Need::Root, Need::Kernel(Capability::Tcx)];
+/// To lose packets on their way out by a tc filter, though the kernel has TCX.
+pub const CLSACT: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact)];
+/// To lose packets on their way in.
+pub const INGRESS: &[Need] = &[Need::Root, Need::Kernel(Capability::CgroupSkb)];
+/// To measure what an experiment compares.
+pub const EXPERIMENT: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::CgroupSkb),
+    Need::Kernel(Capability::RetransmitTracepoint),
+];
+/// To lose a container's packets.
+pub const DOCKER: &[Need] = &[Need::Root, Need::Docker, Need::Kernel(Capability::Clsact)];
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("root"),
+            Self::Docker => f.write_str("Docker"),
+            Self::Kernel(capability) => write!(f, "{capability}"),
+        }
+    }
+}
+
+/// The first of them that is not there, and why.
+pub fn unmet(needs: &[Need]) -> Option<String> {
+    needs.iter().find_map(|need| missing_because(*need).map(|why| format!("needs {need}: {why}")))
+}
+
+fn missing_because(need: Need) -> Option<String> {
+    match need {
+        Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "we are somebody else".into()),
+        Need::Docker => docker::daemon().as_ref().err().cloned(),
+        Need::Kernel(wanted) => tried(wanted),
+    }
+}
+
+/// Each is tried when the first test asks for it.
+fn tried(wanted: Capability) -> Option<String> {
+    static TRIED: Mutex<BTreeMap<Capability, Option<String>>> = Mutex::new(BTreeMap::new());
+    let attempt = || match probe(&[wanted]) {
+        Err(error) => Some(error.to_string()),
+        Ok(capabilities) => capabilities.probed.into_iter().find_map(|probed| probed.missing_because),
+    };
+    TRIED.lock().unwrap_or_else(PoisonError::into_inner).entry(wanted).or_insert_with(attempt).clone()
+}
