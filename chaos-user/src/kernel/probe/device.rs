@@ -2,7 +2,8 @@
 //!
 //! The kernel loads a missing module when somebody asks for what it provides (net/sched/sch_api.c, `qdisc_create`,
 //! 6.18), and it stays; loading `ifb` even makes devices on the host. A probe shall not change its host, so a module
-//! that lies on disk and is not loaded is reported, not tried.
+//! that lies on disk and is not loaded is reported, not tried. From where the folder of modules cannot be seen, it is
+//! tried all the same.
 
 use std::{fs, io};
 
