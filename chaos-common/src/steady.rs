@@ -75,6 +75,18 @@ crate::pod! {
     }
 }
 
+impl SockLayout {
+    /// Not read yet, or not readable; no program that needs it is attached then.
+    pub const UNKNOWN: Self = Self {
+        sk_cgroup: 0,
+        cgroup_level: 0,
+        cgroup_ancestors: 0,
+        ancestors_are_ids: 0,
+        cgroup_kn: 0,
+        kn_id: 0,
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -71,14 +71,7 @@ pub static NET: NetConfig = NetConfig::NONE;
 
 /// Where this kernel keeps a socket's cgroup.
 #[unsafe(no_mangle)]
-pub static SOCK_LAYOUT: SockLayout = SockLayout {
-    sk_cgroup: 0,
-    cgroup_level: 0,
-    cgroup_ancestors: 0,
-    ancestors_are_ids: 0,
-    cgroup_kn: 0,
-    kn_id: 0,
-};
+pub static SOCK_LAYOUT: SockLayout = SockLayout::UNKNOWN;
 
 /// The cgroup that a probe has made for itself; 0 is none.
 #[unsafe(no_mangle)]

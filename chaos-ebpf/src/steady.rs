@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::{cgroup_skb, raw_tracepoint},
     programs::{RawTracePointContext, SkBuffContext},
 };
-use chaos_common::{Counters, steady::is_error};
+use chaos_common::{Counters, net::Direction, steady::is_error};
 
 use crate::{
     atomic, gate,
@@ -20,28 +20,28 @@ const PASS: i32 = 1;
 /// Packets leaving the group's sockets.
 #[cgroup_skb(egress)]
 pub fn steady_egress(ctx: SkBuffContext) -> i32 {
-    let skb = Skb(ctx.as_ptr().cast());
-    if let Some(counters) = counters(|level| skb.ancestor_cgroup_id(level)) {
-        // Process context, bottom halves on: softirqs may count on the same CPU in between.
-        // SAFETY: in bounds of the map value.
-        unsafe {
-            atomic::add(&raw mut (*counters).tx_packets, u64::from(skb.segments()));
-            atomic::add(&raw mut (*counters).tx_bytes, u64::from(skb.len()));
-        }
-    }
-    PASS
+    packet(Skb(ctx.as_ptr().cast()), Direction::Egress)
 }
 
 /// Packets arriving at the group's sockets.
 #[cgroup_skb(ingress)]
 pub fn steady_ingress(ctx: SkBuffContext) -> i32 {
-    let skb = Skb(ctx.as_ptr().cast());
+    packet(Skb(ctx.as_ptr().cast()), Direction::Ingress)
+}
+
+/// Egress runs in process context with bottom halves on, so softirqs may count on the same CPU in between.
+#[inline(always)]
+fn packet(skb: Skb, direction: Direction) -> i32 {
     if let Some(counters) = counters(|level| skb.ancestor_cgroup_id(level)) {
         // SAFETY: in bounds of the map value.
-        unsafe {
-            atomic::add(&raw mut (*counters).rx_packets, u64::from(skb.segments()));
-            atomic::add(&raw mut (*counters).rx_bytes, u64::from(skb.len()));
-        }
+        let (packets, bytes) = unsafe {
+            match direction {
+                Direction::Egress => (&raw mut (*counters).tx_packets, &raw mut (*counters).tx_bytes),
+                Direction::Ingress => (&raw mut (*counters).rx_packets, &raw mut (*counters).rx_bytes),
+            }
+        };
+        atomic::add(packets, u64::from(skb.segments()));
+        atomic::add(bytes, u64::from(skb.len()));
     }
     PASS
 }

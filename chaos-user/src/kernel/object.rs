@@ -69,14 +69,7 @@ impl Globals {
 /// Creates the maps and relocates the programs; loads none.
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     // Without BTF the tracepoint that needs these offsets is not planned.
-    let layout = Wire(btf::sock_layout().unwrap_or(SockLayout {
-        sk_cgroup: 0,
-        cgroup_level: 0,
-        cgroup_ancestors: 0,
-        ancestors_are_ids: 0,
-        cgroup_kn: 0,
-        kn_id: 0,
-    }));
+    let layout = Wire(btf::sock_layout().unwrap_or(SockLayout::UNKNOWN));
     let (levels, net) = (Wire(globals.levels), Wire(globals.net));
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;

@@ -36,7 +36,22 @@ pub(crate) struct Packages {
 }
 
 /// What every kernel of the lab can do. The names are those of `kchaos doctor --json`.
-const EVERYWHERE: &[&str] = &["btf", "clsact", "cgroup_skb", "syscall_tracepoint", "retransmit_tracepoint"];
+const EVERYWHERE: &[&str] = &[
+    "btf",
+    "clsact",
+    "cgroup_skb",
+    "sock_addr",
+    "sock_ops",
+    "syscall_tracepoint",
+    "retransmit_tracepoint",
+    "fentry",
+    "lsm",
+    "fmod_ret_security",
+    "kprobe",
+    "fq",
+    "netem",
+    "ifb",
+];
 
 const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
 const BOOKWORM_NEWER: &[&str] = &["bookworm-backports", "bookworm-security"];
@@ -67,7 +82,9 @@ impl LabKernel {
     pub(crate) fn must_have(self) -> Vec<&'static str> {
         let more: &[&str] = match self {
             Self::Deb61 => &[],
-            Self::Deb612 | Self::Deb73 | Self::Fei612 => &["tcx"],
+            Self::Deb612 => &["tcx"],
+            Self::Deb73 => &["tcx", "fmod_ret_syscall"],
+            Self::Fei612 => &["tcx", "fmod_ret_syscall", "override"],
         };
         EVERYWHERE.iter().chain(more).copied().collect()
     }
