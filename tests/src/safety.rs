@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use kchaos::kernel::Injection as _;
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -24,7 +25,7 @@ const LEASE: Duration = Duration::from_millis(3_500);
 pub fn tests() -> Vec<Test> {
     tests![
         TCX: sigkill_ends_loss_within_the_lease;
-        EGRESS: sigstop_ends_loss_within_the_lease,
+        EGRESS: sigstop_ends_loss_within_the_lease, a_hung_run_loop_ends_loss_within_two_leases,
             rollback_is_done_before_exit_on_sigint, rollback_is_done_before_exit_on_sigterm,
             rollback_is_done_before_exit_on_stop, rollback_is_done_before_exit_on_the_deadline,
             stop_ends_a_controller_that_does_not_answer, loss_that_never_fires_is_invalid;
@@ -71,6 +72,48 @@ fn sigstop_ends_loss_within_the_lease() -> anyhow::Result<()> {
     kchaos.interrupt()?.ensure_code(exit::OK)?;
     flow.is_open("after")?;
     before.ensure_restored(&lab, &[&cgroup], pid)
+}
+
+/// A run loop that hangs reads no counters any more. Here, nobody ever does after arming.
+fn a_hung_run_loop_ends_loss_within_two_leases() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut flow = Flow::new(&lab, &victim)?;
+    flow.is_open("before")?;
+    let mut injection = hung::inject(&cgroup)?;
+    let armed = Instant::now();
+    injection.arm(Duration::from_secs(60))?;
+    flow.is_shut("during")?;
+    flow.opens_within(LEASE * 2, armed)?;
+    flow.is_open("after")?;
+    let rollback = injection.rollback();
+    ensure!(rollback.is_complete(), "{rollback:?}");
+    Ok(())
+}
+
+/// Injecting without the program, and so without its run loop.
+mod hung {
+    use kchaos::{
+        fault::{
+            Fault,
+            flags::LossText,
+            plan::{Options, plan},
+        },
+        kernel::{Kernel, LiveInjection, LiveKernel},
+        target,
+    };
+
+    use crate::lab::Cgroup;
+
+    /// Attached, not armed: everything that the cgroup sends is to be lost.
+    pub fn inject(cgroup: &Cgroup) -> anyhow::Result<LiveInjection> {
+        let text = LossText { percent: Some("100%".into()), ..LossText::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let scope = runtime.block_on(target::resolve(&[], &[cgroup.target().parse()?], &[]))?;
+        let mut kernel = LiveKernel::default();
+        let (faults, capabilities) = ([Fault::Loss(text.build()?)], kernel.capabilities()?);
+        Ok(kernel.inject("hung", &plan(&faults, &scope, &capabilities, &Options::default())?)?)
+    }
 }
 
 /// `kchaos sweep` forgets a dead controller.
