@@ -41,7 +41,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SyscallTracepoint => {
-                f.write_str("while it is attached, the sys_exit tracepoint costs every system call of the host some 50 ns")
+                f.write_str("while it is attached, the sys_exit tracepoint makes every system call of the host a little slower")
             }
             Self::ClsactResidue => f.write_str(
                 "a SIGKILL leaves a clsact filter behind: inert within 3 s, removed by a watchdog or `kchaos sweep`",
