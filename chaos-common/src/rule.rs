@@ -1,6 +1,6 @@
 //! Rules as the kernel sees them, who they are for, and what became of them.
 
-use crate::{Budget, When, net::Loss};
+use crate::{Budget, Pattern, When};
 
 /// How many rules one injection can hold: the width of a rule bitmask.
 pub const MAX_RULES: u32 = 64;
@@ -52,8 +52,8 @@ crate::pod! {
         pub seed: u64,
         /// How much the rule may do altogether.
         pub budget: Budget,
-        /// The loss model.
-        pub loss: Loss,
+        /// Which of the occurrences that count are hit.
+        pub pattern: Pattern,
     }
 }
 
@@ -64,7 +64,7 @@ crate::pod! {
         pub occurrences: u64,
         /// Draws so far, for seeded rules.
         pub draws: u64,
-        /// State of the loss model's Markov chain.
+        /// State of the pattern's Markov chain.
         pub chain: u64,
     }
 }

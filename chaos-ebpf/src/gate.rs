@@ -88,7 +88,7 @@ fn outcome(rule: &Rule, number: u32, slot: u32, state: *mut RuleState, live: boo
     if !rule.when.is_always() && !rule.when.hits(next_occurrence(state)) {
         return Outcome::When;
     }
-    if !lost(rule, number, slot, state) {
+    if !hit(rule, number, slot, state) {
         return Outcome::Chance;
     }
     if !rule.budget.is_unlimited() && !within_budget(rule, number) {
@@ -114,22 +114,22 @@ fn next_occurrence(state: *mut RuleState) -> u64 {
     atomic::fetch_add(unsafe { &raw mut (*state).occurrences }, 1) + 1
 }
 
-/// Lets the loss model decide. Its chain moves on by one compare-and-exchange; when two packets of one
+/// Lets the pattern decide. Its chain moves on by one compare-and-exchange; when two packets of one
 /// slot race, both are judged by the state they saw and one move is dropped.
 #[inline(always)]
-fn lost(rule: &Rule, number: u32, slot: u32, state: *mut RuleState) -> bool {
-    if rule.loss.is_memoryless() {
-        return rule.loss.step(0, [draw(rule, number, slot, state), 0]).1;
+fn hit(rule: &Rule, number: u32, slot: u32, state: *mut RuleState) -> bool {
+    if rule.pattern.is_memoryless() {
+        return rule.pattern.step(0, [draw(rule, number, slot, state), 0]).1;
     }
     let draws = [draw(rule, number, slot, state), draw(rule, number, slot, state)];
     // SAFETY: in bounds of the map value.
     let chain = unsafe { &raw mut (*state).chain };
     let before = atomic::load(chain);
-    let (after, lost) = rule.loss.step(before, draws);
+    let (after, hit) = rule.pattern.step(before, draws);
     if after != before {
         atomic::compare_exchange(chain, before, after);
     }
-    lost
+    hit
 }
 
 /// A uniform draw: from the kernel, or from the rule's own sequence if it has a seed.

@@ -12,7 +12,7 @@ use anyhow::Context;
 use chaos_common::Chance;
 use kchaos::{
     fault::{
-        DirectionSpec, Fault, Limits, LossFault, LossModel, NetFilter,
+        DirectionSpec, Fault, Limits, NetEffect, NetFault, NetFilter, Pattern,
         capability::Capabilities,
         plan::{Options, Plan, plan},
     },
@@ -60,8 +60,9 @@ impl BenchCgroup {
 
     /// A plan that loses `chance` of what this cgroup sends in `netns`.
     fn plan(&self, chance: Chance, netns: Netns, devices: Vec<Device>) -> anyhow::Result<Plan> {
-        let loss = Fault::Loss(LossFault {
-            model: LossModel::Random { chance, correlation: Chance::NEVER },
+        let loss = Fault::Net(NetFault {
+            effect: NetEffect::Loss,
+            pattern: Pattern::Random { chance, correlation: Chance::NEVER },
             direction: DirectionSpec::Egress,
             filter: NetFilter::default(),
             limits: Limits::default(),

@@ -53,7 +53,7 @@ fn cases(target: &BenchCgroup) -> anyhow::Result<Vec<Case>> {
     let mut cases = vec![case("empty program".into(), true, Trial::new(program::BENCH_EMPTY, &passes, 0)?)];
     for targets in [1_u64, 100, 10_000] {
         let others = targets - 1;
-        let trial = |plan| Trial::new(program::NET_EGRESS, plan, others);
+        let trial = |plan| Trial::new(program::LOSS_EGRESS, plan, others);
         cases.push(case(format!("not a target, {targets} in the map"), false, trial(&passes)?));
         cases.push(case(format!("target, passed, {targets} in the map"), true, trial(&passes)?));
         cases.push(case(format!("target, lost, {targets} in the map"), true, trial(&loses)?));

@@ -93,11 +93,12 @@ fn a_hung_run_loop_ends_loss_within_two_leases() -> anyhow::Result<()> {
 
 /// Injecting without the program, and so without its run loop.
 mod hung {
+    use anyhow::Context;
     use kchaos::{
         fault::{
-            Fault,
-            flags::LossText,
+            catalogue::find,
             plan::{Options, plan},
+            text::Given,
         },
         kernel::{Kernel, LiveInjection, LiveKernel},
         target,
@@ -107,11 +108,12 @@ mod hung {
 
     /// Attached, not armed: everything that the cgroup sends is to be lost.
     pub fn inject(cgroup: &Cgroup) -> anyhow::Result<LiveInjection> {
-        let text = LossText { percent: Some("100%".into()), ..LossText::default() };
+        let loss = find("loss").context("the catalogue has loss")?;
+        let given = Given::new(loss).with("percent", "100%");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let scope = runtime.block_on(target::resolve(&[], &[cgroup.target().parse()?], &[]))?;
         let mut kernel = LiveKernel::default();
-        let (faults, capabilities) = ([Fault::Loss(text.build()?)], kernel.capabilities()?);
+        let (faults, capabilities) = ([(loss.build)(&given)?], kernel.capabilities()?);
         Ok(kernel.inject("hung", &plan(&faults, &scope, &capabilities, &Options::default())?)?)
     }
 }

@@ -2,6 +2,7 @@
 
 mod loss;
 mod parse;
+mod vanish;
 
 use chaos_common::net::Direction;
 
@@ -11,15 +12,11 @@ use crate::{
     skb::{LOOPBACK_IFINDEX, Skb},
 };
 
-/// The gate for packets: whether a rule says that this one is lost, and which.
+/// The gate for packets: whether one of the rules of `hook` hits this one, and which.
 #[inline(always)]
-fn gate(skb: Skb, direction: Direction) -> Option<u32> {
-    let hook_rules = match direction {
-        Direction::Egress => global(&NET.egress_rules),
-        Direction::Ingress => global(&NET.ingress_rules),
-    };
+fn gate(skb: Skb, hook: usize, direction: Direction) -> Option<u32> {
     let subject = gate::subject(|level| skb.ancestor_cgroup_id(level))?;
-    let rules = subject.rules & hook_rules;
+    let rules = subject.rules & global(&NET.rules[hook]);
     if rules == 0 || (skb.ifindex() == LOOPBACK_IFINDEX && !uses(chaos_common::net::uses::LOOPBACK)) {
         return None;
     }

@@ -28,7 +28,7 @@ pub fn run(args: &FaultsArgs) -> anyhow::Result<u8> {
 fn print(entry: &FaultEntry) {
     say!("{}: {}", entry.name, entry.summary);
     let mut table = terminal::table(&["parameter", "value", "default", "meaning"]);
-    for parameter in entry.parameters {
+    for parameter in entry.parameters() {
         table.add_row([parameter.name, parameter.syntax, parameter.default, parameter.meaning]);
     }
     terminal::print(&table);

@@ -3,14 +3,14 @@
 use std::{io::IsTerminal, time::Duration};
 
 use chaos_common::RuleStats;
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     InsistArgs, exit,
-    loss::LossArgs,
+    fault::FaultArgs,
     terminal::{self, say},
 };
 use crate::{
@@ -32,19 +32,9 @@ pub struct InjectArgs {
     fault: FaultArgs,
 }
 
-#[derive(Debug, Subcommand)]
-enum FaultArgs {
-    /// Lose packets: they disappear on the way, neither end is told
-    Loss {
-        #[command(flatten)]
-        loss: LossArgs,
-        #[command(flatten)]
-        common: CommonArgs,
-    },
-}
-
+/// What every injection has.
 #[derive(Debug, Args)]
-struct CommonArgs {
+pub struct CommonArgs {
     /// Whom: cgroup:/PATH, pid:N, docker:NAME|ID; may be given more than once
     #[arg(long = "on", value_name = "TARGET", required = true, value_parser = str::parse::<Target>)]
     targets: Vec<Target>,
@@ -74,8 +64,8 @@ struct Summary {
 
 /// Injects until the time is over or somebody stops it.
 pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
-    let FaultArgs::Loss { loss, common } = &args.fault;
-    let fault = loss.fault()?;
+    let common = &args.fault.common;
+    let fault = args.fault.fault()?;
     let mut stop = Stop::on_signals()?;
     let insist = common.insist.to_insist();
     let scope = target::resolve(&[], &common.targets, &insist.allowed).await?;

@@ -2,9 +2,9 @@
 
 mod demo;
 mod doctor;
+mod fault;
 mod faults;
 mod inject;
-mod loss;
 mod plan;
 mod run;
 mod status;
@@ -56,7 +56,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one is made per process")]
 enum Verb {
     /// Run an experiment: control against experiment, and a verdict
     Run(run::RunArgs),

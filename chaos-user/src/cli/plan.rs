@@ -7,7 +7,7 @@ use clap::Args;
 use super::{InsistArgs, exit, run::read_spec, terminal::say};
 use crate::{
     experiment,
-    fault::plan::{Attachment, Plan},
+    fault::plan::{Attachment, Plan, Via},
     judge::names,
     kernel::{LiveKernel, qdisc},
     target::Scope,
@@ -53,7 +53,7 @@ pub fn print(scope: &Scope, plan: &Plan) {
     }
     say!("faults");
     for rule in &plan.rules {
-        let mechanisms: Vec<&str> = rule.mechanisms.iter().map(|mechanism| mechanism.name()).collect();
+        let mechanisms: Vec<&str> = rule.mechanisms().map(|mechanism| mechanism.name()).collect();
         let dry_run = if rule.rule.dry_run != 0 { ", dry run" } else { "" };
         say!("  {} by {}{dry_run}", rule.fault, mechanisms.join(" and "));
     }
@@ -74,7 +74,7 @@ fn print_residue(plan: &Plan) {
     say!("a SIGKILL would leave behind");
     let mut nothing = true;
     for attachment in &plan.attachments {
-        if let Attachment::Clsact { at } = attachment {
+        if let Attachment::Tc { via: Via::Clsact, at, .. } = attachment {
             nothing = false;
             say!("  a clsact filter; undone by: {}", qdisc::undo_commands(&at.device.name, true));
         }

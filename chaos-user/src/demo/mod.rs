@@ -13,7 +13,7 @@ use crate::{
         Recording, Spec, Timing,
         hypothesis::{Gate, Margin, Metric},
     },
-    fault::{DirectionSpec, Fault, Limits, LossFault, LossModel, NetFilter},
+    fault::{DirectionSpec, Fault, Limits, NetEffect, NetFault, NetFilter, Pattern},
     judge::{GateVerdict, Judgement, Verdict},
     steady::sample::{Phase, Sample},
     target::{Group, Target},
@@ -33,8 +33,9 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
             gate(Metric::RxBytes, Margin { increase: None, decrease: Some(0.1) }),
             gate(Metric::TcpRetransRatio, Margin { increase: Some(0.01), decrease: None }),
         ],
-        faults: vec![Fault::Loss(LossFault {
-            model: LossModel::Random { chance, correlation: Chance::NEVER },
+        faults: vec![Fault::Net(NetFault {
+            effect: NetEffect::Loss,
+            pattern: Pattern::Random { chance, correlation: Chance::NEVER },
             direction: DirectionSpec::Egress,
             filter: NetFilter::default(),
             limits: Limits::default(),

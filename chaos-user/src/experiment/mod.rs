@@ -16,9 +16,9 @@ use chaos_common::RuleStats;
 
 use crate::{
     fault::{
-        self,
+        Pattern,
         mechanism::Mechanism,
-        plan::{Options, Plan, PlanError, PlannedRule},
+        plan::{Options, Plan, PlanError, PlannedRule, plan},
     },
     judge::{JudgeInput, Judgement, delivery::RuleDelivery, judge},
     kernel::{Injection, Kernel, KernelError, Rollback},
@@ -97,7 +97,7 @@ pub async fn prepare<K: Kernel>(
     let scope = target::resolve(&spec.control, &spec.experiment, &insist.allowed).await?;
     let gates = spec.gates.iter().map(|gate| gate.metric).collect();
     let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, gates };
-    let plan = fault::plan::plan(&spec.faults, &scope, &kernel.capabilities()?, &options)?;
+    let plan = plan(&spec.faults, &scope, &kernel.capabilities()?, &options)?;
     Ok((scope, plan))
 }
 
@@ -138,13 +138,13 @@ pub fn deliveries(scope: &Scope, plan: &Plan, recording: &Recording) -> Vec<Rule
 }
 
 fn delivery_of(planned: &PlannedRule) -> RuleDelivery {
-    let fault::Fault::Loss(loss) = &planned.fault;
-    let every = matches!(loss.model, fault::LossModel::Every(_));
+    let fault = &planned.fault;
+    let every = matches!(fault.pattern(), Pattern::Every(_));
     RuleDelivery {
-        name: format!("loss {}", loss.direction),
-        expected_fraction: Some(loss.model.long_run_fraction()),
-        memoryless: planned.rule.loss.is_memoryless() && !every,
-        limited: loss.limits != fault::Limits { seed: loss.limits.seed, ..fault::Limits::default() },
+        name: fault.label(),
+        expected_fraction: Some(fault.pattern().long_run_fraction()),
+        memoryless: planned.rule.pattern.is_memoryless() && !every,
+        limited: fault.limits().change_the_share(),
         dry_run: planned.rule.dry_run != 0,
         experiment: RuleStats::ZERO,
         control: RuleStats::ZERO,

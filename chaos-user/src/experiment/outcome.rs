@@ -45,7 +45,7 @@ fn groups(scope: &Scope) -> Groups {
 }
 
 fn mechanisms(rule: &PlannedRule) -> String {
-    rule.mechanisms.iter().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join("+")
+    rule.mechanisms().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join("+")
 }
 
 fn phases(spec: &Spec, recording: &Recording) -> Vec<PhaseRecord> {

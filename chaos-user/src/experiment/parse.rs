@@ -3,6 +3,7 @@
 mod error;
 mod faults;
 mod raw;
+mod raw_fault;
 mod run;
 mod steady;
 
@@ -231,10 +232,7 @@ mod tests {
             hypothesis::{Gate, Margin, Metric},
             spec::Timing,
         },
-        fault::{
-            Fault, Limits,
-            net::{DirectionSpec, LossFault, LossModel, NetFilter},
-        },
+        fault::{DirectionSpec, Fault, Limits, NetEffect, NetFault, NetFilter, Pattern},
     };
 
     const SMALLEST: &str = "\
@@ -251,8 +249,9 @@ faults: [{ loss: { percent: 5 } }]
 
     #[test]
     fn the_smallest_spec_has_the_defaults() {
-        let loss = LossFault {
-            model: LossModel::Random {
+        let loss = NetFault {
+            effect: NetEffect::Loss,
+            pattern: Pattern::Random {
                 chance: Chance::from_fraction(0.05).unwrap(),
                 correlation: Chance::NEVER,
             },
@@ -269,7 +268,7 @@ faults: [{ loss: { percent: 5 } }]
                 metric: Metric::RxBytes,
                 margin: Margin { increase: None, decrease: Some(0.1) },
             }],
-            faults: vec![Fault::Loss(loss)],
+            faults: vec![Fault::Net(loss)],
             timing: Timing {
                 baseline: seconds(20),
                 inject: seconds(20),

@@ -1,6 +1,10 @@
 //! What there is to choose from: every fault and its parameters, once, for `kchaos faults`, for suggestions
 //! and for the tests that hold the documentation to it.
 
+use super::{
+    Fault, loss,
+    text::{FieldError, Given},
+};
 use crate::units;
 
 /// One fault.
@@ -10,8 +14,10 @@ pub struct FaultEntry {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// What can be said about it.
-    pub parameters: &'static [Parameter],
+    /// What can be said about it, by topic.
+    pub parameters: &'static [&'static [Parameter]],
+    /// Makes one of what was given, checked.
+    pub build: fn(&Given) -> Result<Fault, FieldError>,
     /// On the command line.
     pub command: &'static str,
     /// In a spec: an entry of `faults`.
@@ -23,12 +29,56 @@ pub struct FaultEntry {
 pub struct Parameter {
     /// As specs have it; the option of the command line has `-` for `_`.
     pub name: &'static str,
+    /// What kind of value it takes.
+    pub shape: Shape,
     /// How its value is written.
     pub syntax: &'static str,
     /// What holds when it is left out.
     pub default: &'static str,
     /// What it does.
     pub meaning: &'static str,
+}
+
+/// What kind of value a parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One.
+    Value,
+    /// One or a list of them; on the command line separated by commas.
+    List,
+    /// A mapping with these fields; on the command line their values in this order, separated by commas.
+    Fields(&'static [&'static str]),
+}
+
+/// A parameter that takes one value.
+pub const fn value(
+    name: &'static str,
+    syntax: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Parameter {
+    Parameter { name, shape: Shape::Value, syntax, default, meaning }
+}
+
+/// A parameter that takes one value or several.
+pub const fn list(
+    name: &'static str,
+    syntax: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Parameter {
+    Parameter { name, shape: Shape::List, syntax, default, meaning }
+}
+
+/// A parameter with fields of its own.
+pub const fn fields(
+    name: &'static str,
+    fields: &'static [&'static str],
+    syntax: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Parameter {
+    Parameter { name, shape: Shape::Fields(fields), syntax, default, meaning }
 }
 
 /// One line of the table that `kchaos faults` shows.
@@ -41,60 +91,7 @@ pub struct Row {
 }
 
 /// All faults.
-pub static CATALOGUE: &[FaultEntry] = &[LOSS];
-
-const LOSS: FaultEntry = FaultEntry {
-    name: "loss",
-    summary: "packets disappear on the way; neither end is told",
-    parameters: &[
-        parameter("percent", "PERCENT", "-", "share of packets lost in the long run; a model of loss"),
-        parameter(
-            "correlation",
-            "PERCENT",
-            "0%",
-            "with percent: how much a loss makes the next one likelier (bursts)",
-        ),
-        parameter("gemodel", "P[,R[,1-H[,1-K]]]", "-", "Gilbert–Elliott, as in tc-netem(8); a model of loss"),
-        parameter(
-            "state",
-            "P13[,P31[,P32[,P23[,P14]]]]",
-            "-",
-            "four-state chain, as in tc-netem(8); a model of loss",
-        ),
-        parameter("every", "N", "-", "each N-th packet, the N-th first; a model of loss"),
-        parameter("direction", "egress|ingress|both", "egress", "which way, seen from the target"),
-        parameter("protocol", "tcp|udp|icmp", "any", "only this protocol (icmp is ICMPv6 too)"),
-        parameter("peers", "ADDRESS|CIDR, …", "any", "only packets to or from these peers"),
-        parameter("ports", "PORT|FIRST-LAST, …", "any", "only these ports of the peer"),
-        parameter("local_ports", "PORT|FIRST-LAST, …", "any", "only these ports of the target itself"),
-        parameter(
-            "allow",
-            "ADDRESS|CIDR|:PORTS|ADDRESS:PORTS, …",
-            "-",
-            "never these, whatever the rest says; a port is either end's",
-        ),
-        parameter(
-            "when",
-            "FIRST[..LAST][+STEP]",
-            "1+",
-            "only these matching packets, counted from 1 for each target",
-        ),
-        parameter("max", "N", "no limit", "most packets lost, altogether"),
-        parameter("rate", "N/s", "no limit", "most packets lost in a second, altogether"),
-        parameter("seed", "N", "fresh randomness", "same packets in the same order, same losses"),
-    ],
-    command: "kchaos inject loss --percent 5 --on docker:web --for 30s",
-    yaml: "- loss:\n    percent: 5%\n    protocol: tcp\n    ports: [80, 8000-8100]\n",
-};
-
-const fn parameter(
-    name: &'static str,
-    syntax: &'static str,
-    default: &'static str,
-    meaning: &'static str,
-) -> Parameter {
-    Parameter { name, syntax, default, meaning }
-}
+pub static CATALOGUE: &[FaultEntry] = &[loss::ENTRY];
 
 /// The fault of that name.
 pub fn find(name: &str) -> Option<&'static FaultEntry> {
@@ -116,15 +113,20 @@ pub fn rows() -> Vec<Row> {
     CATALOGUE
         .iter()
         .flat_map(|entry| {
-            entry.parameters.iter().map(|parameter| Row { fault: entry.name, parameter: *parameter })
+            entry.parameters().map(|parameter| Row { fault: entry.name, parameter: *parameter })
         })
         .collect()
 }
 
 impl FaultEntry {
+    /// What can be said about it.
+    pub fn parameters(&self) -> impl Iterator<Item = &'static Parameter> + Clone + use<> {
+        self.parameters.iter().copied().flatten()
+    }
+
     /// The names of its parameters.
     pub fn parameter_names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
-        self.parameters.iter().map(|parameter| parameter.name)
+        self.parameters().map(|parameter| parameter.name)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 use chaos_common::net::{MAX_CLAUSES, MAX_PREFIXES, NetConfig, uses};
 use ipnet::IpNet;
 
-use super::net::{Allow, NetFilter, PortRange, Protocol};
+use super::filter::{Allow, NetFilter, PortRange, Protocol};
 
 /// Whose port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

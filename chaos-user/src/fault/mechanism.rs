@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use chaos_common::net::Direction;
 use serde::Serialize;
 
 use super::capability::{Capabilities, Capability};
@@ -48,15 +47,6 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// The ways to touch packets going one way, best first: a TCX link goes with the controller, a clsact
-/// filter survives it (the lease makes it inert, `sweep` removes it).
-pub const fn ladder(direction: Direction) -> &'static [Mechanism] {
-    match direction {
-        Direction::Egress => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
-        Direction::Ingress => &[Mechanism::CgroupSkbIngress],
-    }
-}
-
 /// Nothing this kernel can do would work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Unplannable {
@@ -76,22 +66,19 @@ impl fmt::Display for Unplannable {
     }
 }
 
-/// The first mechanism of the ladder that the kernel can do. `forced` narrows the ladder to itself where it
-/// is on it.
+/// The first mechanism of a ladder that the kernel can do. `forced` narrows the ladder to itself where it
+/// is on it; `what` is for the error.
 pub fn choose(
-    direction: Direction,
+    ladder: &[Mechanism],
+    what: &str,
     capabilities: &Capabilities,
     forced: Option<Mechanism>,
 ) -> Result<Mechanism, Unplannable> {
-    let ladder = ladder(direction);
     let forced = forced.filter(|mechanism| ladder.contains(mechanism));
     let candidates =
         || ladder.iter().copied().filter(|mechanism| forced.is_none_or(|only| only == *mechanism));
     candidates().find(|mechanism| capabilities.has(mechanism.needs())).ok_or_else(|| Unplannable {
-        what: match direction {
-            Direction::Egress => "faults on packets leaving".into(),
-            Direction::Ingress => "faults on packets arriving".into(),
-        },
+        what: what.to_owned(),
         tried: candidates().map(|mechanism| (mechanism, mechanism.needs())).collect(),
     })
 }
@@ -100,26 +87,24 @@ pub fn choose(
 mod tests {
     use super::*;
 
+    const EGRESS: &[Mechanism] = &[Mechanism::TcxEgress, Mechanism::ClsactEgress];
+
     #[test]
     fn the_best_comes_first_and_the_next_when_it_is_missing() {
         let all = Capabilities::all_but(&[]);
-        assert_eq!(choose(Direction::Egress, &all, None), Ok(Mechanism::TcxEgress));
+        assert_eq!(choose(EGRESS, "it", &all, None), Ok(Mechanism::TcxEgress));
         let old = Capabilities::all_but(&[Capability::Tcx]);
-        assert_eq!(choose(Direction::Egress, &old, None), Ok(Mechanism::ClsactEgress));
-        assert_eq!(
-            choose(Direction::Egress, &all, Some(Mechanism::ClsactEgress)),
-            Ok(Mechanism::ClsactEgress)
-        );
-        assert_eq!(
-            choose(Direction::Ingress, &all, Some(Mechanism::ClsactEgress)),
-            Ok(Mechanism::CgroupSkbIngress)
-        );
+        assert_eq!(choose(EGRESS, "it", &old, None), Ok(Mechanism::ClsactEgress));
+        let forced = Some(Mechanism::ClsactEgress);
+        assert_eq!(choose(EGRESS, "it", &all, forced), Ok(Mechanism::ClsactEgress));
+        let ingress = &[Mechanism::CgroupSkbIngress];
+        assert_eq!(choose(ingress, "it", &all, forced), Ok(Mechanism::CgroupSkbIngress));
     }
 
     #[test]
     fn a_kernel_without_any_is_told_what_each_lacked() {
         let none = Capabilities::all_but(&[Capability::Tcx, Capability::Clsact]);
-        let error = choose(Direction::Egress, &none, None).expect_err("nothing is there");
+        let error = choose(EGRESS, "it", &none, None).expect_err("nothing is there");
         assert_eq!(error.tried.len(), 2);
         assert!(error.to_string().contains("tcx-egress needs tcx (Linux 6.6"), "{error}");
     }

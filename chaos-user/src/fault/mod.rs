@@ -3,38 +3,54 @@
 pub mod capability;
 pub mod catalogue;
 pub mod clause;
-pub mod flags;
+pub mod filter;
+pub mod limits;
+mod loss;
 pub mod mechanism;
 pub mod net;
+pub mod pattern;
 pub mod plan;
 mod show;
+pub mod text;
 
-pub use net::{DirectionSpec, LossFault, LossModel, NetFilter, PortRange};
-
-use chaos_common::When;
+pub use filter::{DirectionSpec, NetFilter, PortRange};
+pub use limits::Limits;
+pub use net::{NetEffect, NetFault};
+pub use pattern::Pattern;
 
 /// What goes wrong, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// Packets disappear on the way.
-    Loss(LossFault),
+    /// Something happens to packets or connections.
+    Net(NetFault),
 }
 
-/// What every fault can be limited by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Which matching occurrences count, per target.
-    pub when: When,
-    /// Most injections altogether.
-    pub max: Option<u64>,
-    /// Most injections in a second.
-    pub rate_per_s: Option<u64>,
-    /// Replays the same decisions for the same sequence of occurrences.
-    pub seed: Option<u64>,
-}
+impl Fault {
+    /// As users write it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Net(net) => net.effect.name(),
+        }
+    }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { when: When::ALWAYS, max: None, rate_per_s: None, seed: None }
+    /// What reports call it: `loss egress`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Net(net) => format!("{} {}", net.effect.name(), net.direction),
+        }
+    }
+
+    /// Which of the occurrences that its filter lets through it hits.
+    pub const fn pattern(&self) -> &Pattern {
+        match self {
+            Self::Net(net) => &net.pattern,
+        }
+    }
+
+    /// How often it may.
+    pub const fn limits(&self) -> &Limits {
+        match self {
+            Self::Net(net) => &net.limits,
+        }
     }
 }

@@ -1,17 +1,27 @@
-//! Network faults.
+//! Network faults: what happens to which packets and connections.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::fmt;
 
-use chaos_common::{Chance, net::Loss};
-use ipnet::IpNet;
+use chaos_common::{
+    names::program,
+    net::{Direction, hook},
+};
 
-use super::Limits;
+use super::{
+    Limits, Pattern,
+    filter::{DirectionSpec, NetFilter},
+    mechanism::Mechanism,
+    plan::Parameters,
+    text::{FieldError, Given},
+};
 
-/// Packets disappear on the way; neither end is told.
+/// Something happens to packets or connections.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LossFault {
-    /// Which packets of a sequence.
-    pub model: LossModel,
+pub struct NetFault {
+    /// What.
+    pub effect: NetEffect,
+    /// To which of a sequence.
+    pub pattern: Pattern,
     /// Which way.
     pub direction: DirectionSpec,
     /// Which packets at all.
@@ -20,120 +30,77 @@ pub struct LossFault {
     pub limits: Limits,
 }
 
-/// Which packets of a sequence are lost.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LossModel {
-    /// Each with this chance; with a correlation, in bursts.
-    Random {
-        /// Share lost in the long run.
-        chance: Chance,
-        /// Autocorrelation from one packet to the next, 0 for independent losses.
-        correlation: Chance,
-    },
-    /// Gilbert–Elliott, parameters as in `tc-netem(8)`.
-    GilbertElliott {
-        /// good → bad.
-        p: Chance,
-        /// bad → good.
-        r: Chance,
-        /// Lost while bad (1-h).
-        lost_in_bad: Chance,
-        /// Lost while good (1-k).
-        lost_in_good: Chance,
-    },
-    /// The four-state model of `tc-netem(8)`.
-    FourState {
-        /// received in gap → lost in burst.
-        p13: Chance,
-        /// lost in burst → received in gap.
-        p31: Chance,
-        /// lost in burst → received in burst.
-        p32: Chance,
-        /// received in burst → lost in burst.
-        p23: Chance,
-        /// received in gap → isolated loss.
-        p14: Chance,
-    },
-    /// Every n-th packet, the n-th first.
-    Every(u64),
+/// What happens to a packet or a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetEffect {
+    /// It disappears on the way; neither end is told.
+    Loss,
 }
 
-impl LossModel {
-    /// As the kernel half takes it.
-    pub fn to_kernel(self) -> Loss {
+impl NetEffect {
+    /// As users write it.
+    pub const fn name(&self) -> &'static str {
         match self {
-            Self::Random { chance, correlation } if correlation == Chance::NEVER => Loss::random(chance),
-            Self::Random { chance, correlation } => Loss::correlated(chance, correlation),
-            Self::GilbertElliott { p, r, lost_in_bad, lost_in_good } => {
-                Loss::gilbert_elliott(p, r, lost_in_bad, lost_in_good)
-            }
-            Self::FourState { p13, p31, p32, p23, p14 } => Loss::four_state(p13, p31, p32, p23, p14),
-            Self::Every(_) => Loss::random(Chance::ALWAYS),
+            Self::Loss => "loss",
         }
     }
 
-    /// Share of the packets asked about that are lost in the long run.
-    pub fn long_run_fraction(self) -> f64 {
+    /// The ways to do it to packets going one way, best first: a TCX link goes with the controller, a clsact
+    /// filter survives it (the lease makes it inert, `sweep` removes it).
+    pub const fn ladder(&self, direction: Direction) -> &'static [Mechanism] {
+        match (self, direction) {
+            (Self::Loss, Direction::Egress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
+            (Self::Loss, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
+        }
+    }
+
+    /// What its programs need to know besides the rule.
+    pub const fn parameters(&self) -> Parameters {
         match self {
-            Self::Every(n) => 1.0 / n as f64,
-            other => other.to_kernel().long_run_fraction(),
+            Self::Loss => Parameters::None,
+        }
+    }
+
+    /// The program that does it to packets going one way.
+    pub const fn hook(&self, direction: Direction) -> Hook {
+        match (self, direction) {
+            (Self::Loss, Direction::Egress) => Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS),
+            (Self::Loss, Direction::Ingress) => Hook::new(program::LOSS_INGRESS, hook::LOSS_INGRESS),
         }
     }
 }
 
-/// Which way packets go, seen from the target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DirectionSpec {
-    /// What the target sends.
-    #[default]
-    Egress,
-    /// What the target receives.
-    Ingress,
-    /// Both.
-    Both,
+/// A program that asks the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its name.
+    pub program: &'static str,
+    /// Its index of [`NetConfig::rules`](chaos_common::net::NetConfig::rules).
+    pub index: usize,
 }
 
-/// A transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// ICMP and ICMPv6.
-    Icmp,
+impl Hook {
+    const fn new(program: &'static str, index: usize) -> Self {
+        Self { program, index }
+    }
 }
 
-/// A range of ports, both ends included.
-pub type PortRange = RangeInclusive<u16>;
-
-/// Which packets. An empty list lets everything through that dimension.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NetFilter {
-    /// Only this protocol.
-    pub protocol: Option<Protocol>,
-    /// Only packets to or from these peers.
-    pub peers: Vec<IpNet>,
-    /// Only these ports of the peer.
-    pub ports: Vec<PortRange>,
-    /// Only these ports of the target itself.
-    pub local_ports: Vec<PortRange>,
-    /// Never these, whatever the rest says.
-    pub allow: Vec<Allow>,
+impl NetFault {
+    /// An effect on packets of which the given pattern, direction, filter and limits tell. Without a pattern it is
+    /// `default`.
+    pub fn build(effect: NetEffect, given: &Given, default: Option<Pattern>) -> Result<Self, FieldError> {
+        Ok(Self {
+            effect,
+            pattern: Pattern::build(given, default)?,
+            direction: given.optional("direction", str::parse::<DirectionSpec>)?.unwrap_or_default(),
+            filter: NetFilter::build(given)?,
+            limits: Limits::build(given)?,
+        })
+    }
 }
 
-/// An entry of the allow-list: `ADDRESS`, `CIDR`, `:PORT`, `ADDRESS:PORT`, `[V6]:PORT`, `CIDR:PORTS`. A port
-/// here is either end's: `:22` spares ssh to the target and from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allow {
-    /// These peers; any if `None`.
-    pub peer: Option<IpNet>,
-    /// These ports, the peer's or the target's own; any if `None`.
-    pub ports: Option<PortRange>,
-}
-
-impl From<IpAddr> for Allow {
-    fn from(address: IpAddr) -> Self {
-        Self { peer: Some(address.into()), ports: None }
+impl fmt::Display for NetFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.effect.name(), self.pattern, self.direction)
     }
 }

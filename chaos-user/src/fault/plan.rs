@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 
 use chaos_common::{
-    Budget, Rule, Target as TargetEntry, When,
+    Rule, Target as TargetEntry, When,
     names::program,
-    net::{Direction, NetConfig},
+    net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
 };
 
 use super::{
-    DirectionSpec, Fault, LossFault, LossModel,
+    Fault, NetFault, Pattern,
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
+    filter::directions,
     mechanism::{Mechanism, Unplannable, choose},
+    net::Hook,
+    show::way,
 };
 use crate::{
     experiment::hypothesis::Metric,
@@ -46,8 +49,28 @@ pub struct PlannedRule {
     pub fault: Fault,
     /// What goes into the map.
     pub rule: Rule,
-    /// How it is done.
-    pub mechanisms: Vec<Mechanism>,
+    /// What its programs need to know besides.
+    pub parameters: Parameters,
+    /// How it is done, each way it goes.
+    pub ways: Vec<Way>,
+}
+
+/// What the programs of a fault need to know besides its rule. Each kind has a map of its own, by rule number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameters {
+    /// Nothing.
+    None,
+}
+
+/// How a fault is done to what goes one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Which way.
+    pub direction: Direction,
+    /// By what.
+    pub mechanism: Mechanism,
+    /// The program that asks the gate.
+    pub hook: Hook,
 }
 
 /// One cgroup that something concerns.
@@ -64,13 +87,14 @@ pub struct PlannedTarget {
 /// One program at one place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attachment {
-    /// A TCX link, first on the device's egress.
-    Tcx {
-        /// The device.
-        at: Place,
-    },
-    /// A tc filter, on a clsact qdisc that is added if the device has none.
-    Clsact {
+    /// A program at a device's packets.
+    Tc {
+        /// By which of tc's two doors.
+        via: Via,
+        /// The program.
+        program: &'static str,
+        /// Which way, seen from the device's network namespace.
+        direction: Direction,
         /// The device.
         at: Place,
     },
@@ -91,6 +115,19 @@ pub enum Attachment {
         tracepoint: &'static str,
     },
 }
+
+/// How a program gets at a device's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A TCX link, before everybody else's.
+    Tcx,
+    /// A tc filter, on a clsact qdisc that is added if the device has none.
+    Clsact,
+}
+
+/// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
+/// them, and what holds them back comes last.
+pub const TC_ORDER: &[&str] = &[program::LOSS_EGRESS];
 
 /// A device in a network namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,9 +193,9 @@ pub enum PlanError {
         /// What is missing.
         lacks: Capability,
     },
-    /// Nothing to lose packets at.
+    /// Nothing to meet packets at.
     #[error(
-        "{target}: its network namespace has no device that is up besides lo, so nothing can be lost on the way out"
+        "{target}: its network namespace has no device that is up besides lo, where packets could be met"
     )]
     NoDevices {
         /// As asked.
@@ -179,10 +216,12 @@ pub fn plan(
     let mut clauses = Clauses::default();
     let rules = faults
         .iter()
-        .map(|Fault::Loss(loss)| plan_loss(loss, capabilities, options, &mut clauses))
+        .map(|fault| match fault {
+            Fault::Net(net) => plan_net(net, capabilities, options, &mut clauses),
+        })
         .collect::<Result<Vec<_>, _>>()?;
     clauses.finish()?;
-    (clauses.config.egress_rules, clauses.config.ingress_rules) = hook_rules(&rules);
+    clauses.config.rules = hook_rules(&rules);
     let (metrics, mut notes) = measurable(capabilities, options)?;
     let attachments = attachments(&rules, scope, &metrics)?;
     notes.extend(residue(&attachments));
@@ -197,50 +236,43 @@ pub fn plan(
     })
 }
 
-fn plan_loss(
-    loss: &LossFault,
+fn plan_net(
+    net: &NetFault,
     capabilities: &Capabilities,
     options: &Options,
     clauses: &mut Clauses,
 ) -> Result<PlannedRule, PlanError> {
-    let mechanisms = directions(loss.direction)
-        .iter()
-        .map(|direction| choose(*direction, capabilities, options.forced))
-        .collect::<Result<Vec<_>, _>>()?;
-    let (match_clauses, allow_clauses) = clauses.add(&loss.filter)?;
-    let budget = Budget { max: loss.limits.max.unwrap_or(u64::MAX), ..Budget::UNLIMITED };
+    let way = |direction: &Direction| {
+        let what = format!("{} on {}", net.effect.name(), way(*direction));
+        let mechanism = choose(net.effect.ladder(*direction), &what, capabilities, options.forced)?;
+        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: net.effect.hook(*direction) })
+    };
+    let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
+    let (match_clauses, allow_clauses) = clauses.add(&net.filter)?;
     let rule = Rule {
         dry_run: options.dry_run.into(),
         spare: 0,
         match_clauses,
         allow_clauses,
-        when: match loss.model {
-            LossModel::Every(n) => When::every(n),
-            _ => loss.limits.when,
+        when: match net.pattern {
+            Pattern::Every(n) => When::every(n),
+            _ => net.limits.when,
         },
-        seed: loss.limits.seed.unwrap_or(0),
-        budget: budget.with_rate(loss.limits.rate_per_s.unwrap_or(0)),
-        loss: loss.model.to_kernel(),
+        seed: net.limits.seed.unwrap_or(0),
+        budget: net.limits.budget(),
+        pattern: net.pattern.to_kernel(),
     };
-    Ok(PlannedRule { fault: Fault::Loss(loss.clone()), rule, mechanisms })
+    let parameters = net.effect.parameters();
+    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways })
 }
 
-/// The directions a specification stands for.
-pub const fn directions(spec: DirectionSpec) -> &'static [Direction] {
-    match spec {
-        DirectionSpec::Egress => &[Direction::Egress],
-        DirectionSpec::Ingress => &[Direction::Ingress],
-        DirectionSpec::Both => &[Direction::Egress, Direction::Ingress],
+/// For each hook, the rules that it asks.
+fn hook_rules(rules: &[PlannedRule]) -> [u64; MAX_HOOKS] {
+    let mut hooks = [0; MAX_HOOKS];
+    for (number, rule) in rules.iter().enumerate() {
+        rule.ways.iter().for_each(|way| hooks[way.hook.index] |= 1_u64 << number);
     }
-}
-
-/// Rules that look at packets leaving, and at packets arriving.
-fn hook_rules(rules: &[PlannedRule]) -> (u64, u64) {
-    let mask = |wanted: &[Mechanism]| {
-        let uses = |rule: &PlannedRule| rule.mechanisms.iter().any(|mechanism| wanted.contains(mechanism));
-        (0..).zip(rules).filter(|(_, rule)| uses(rule)).fold(0, |mask, (number, _)| mask | (1_u64 << number))
-    };
-    (mask(&[Mechanism::TcxEgress, Mechanism::ClsactEgress]), mask(&[Mechanism::CgroupSkbIngress]))
+    hooks
 }
 
 /// The metrics that will be measured. System calls are counted only if a gate asks: their tracepoint costs
@@ -327,19 +359,43 @@ fn attachments(
         let (program, tracepoint) = (program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
         attachments.push(Attachment::RawTracepoint { program, tracepoint });
     }
-    let uses = |mechanism| rules.iter().any(|rule| rule.mechanisms.contains(&mechanism));
-    if uses(Mechanism::TcxEgress) {
-        attachments.extend(places(scope)?.into_iter().map(|at| Attachment::Tcx { at }));
-    }
-    if uses(Mechanism::ClsactEgress) {
-        attachments.extend(places(scope)?.into_iter().map(|at| Attachment::Clsact { at }));
-    }
-    if uses(Mechanism::CgroupSkbIngress) {
-        let (program, direction) = (program::NET_INGRESS, Direction::Ingress);
-        let experiment = topmost(scope, |group| group == Group::Experiment);
-        attachments.extend(experiment.map(|cgroup| Attachment::CgroupSkb { program, direction, cgroup }));
+    for way in distinct_ways(rules) {
+        let Way { direction, mechanism, hook: Hook { program, .. } } = way;
+        let tc = |via| {
+            let at_each = move |at| Attachment::Tc { via, program, direction, at };
+            places(scope).map(|places| places.into_iter().map(at_each))
+        };
+        match mechanism {
+            Mechanism::TcxEgress => attachments.extend(tc(Via::Tcx)?),
+            Mechanism::ClsactEgress => attachments.extend(tc(Via::Clsact)?),
+            Mechanism::CgroupSkbIngress => {
+                let experiment = topmost(scope, |group| group == Group::Experiment);
+                attachments.extend(experiment.map(|cgroup| Attachment::CgroupSkb {
+                    program,
+                    direction,
+                    cgroup,
+                }));
+            }
+        }
     }
     Ok(attachments)
+}
+
+/// Each program once, those first that a packet meets last: a TCX link is put before those that are there.
+fn distinct_ways(rules: &[PlannedRule]) -> Vec<Way> {
+    let mut ways: Vec<Way> = Vec::new();
+    for way in rules.iter().flat_map(|rule| &rule.ways) {
+        if !ways.contains(way) {
+            ways.push(*way);
+        }
+    }
+    ways.sort_by_key(|way| std::cmp::Reverse(tc_rank(way.hook.program)));
+    ways
+}
+
+/// How many of [`TC_ORDER`] come before a program.
+pub fn tc_rank(program: &str) -> usize {
+    TC_ORDER.iter().position(|other| *other == program).unwrap_or(TC_ORDER.len())
 }
 
 /// The cgroups that no other member lies above: programs attached there see the packets of all below, and
@@ -374,7 +430,8 @@ fn places(scope: &Scope) -> Result<Vec<Place>, PlanError> {
 }
 
 fn residue(attachments: &[Attachment]) -> Option<Note> {
-    let clsact = attachments.iter().any(|attachment| matches!(attachment, Attachment::Clsact { .. }));
+    let clsact =
+        attachments.iter().any(|attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. }));
     clsact.then_some(Note::ClsactResidue)
 }
 
@@ -382,5 +439,12 @@ impl Plan {
     /// Constants that all network programs share.
     pub const fn net_config(&self) -> NetConfig {
         self.clauses.config
+    }
+}
+
+impl PlannedRule {
+    /// By what it is done.
+    pub fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+        self.ways.iter().map(|way| way.mechanism)
     }
 }

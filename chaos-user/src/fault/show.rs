@@ -2,38 +2,40 @@
 
 use std::fmt;
 
-use chaos_common::{Chance, net::Direction};
+use chaos_common::net::Direction;
 
 use super::{
-    Fault, LossFault, LossModel,
-    plan::{Attachment, Note},
+    Fault,
+    plan::{Attachment, Note, Via},
 };
-use crate::units::Percent;
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcx { at } => {
-                write!(f, "tcx link on {} egress in network namespace {}", at.device.name, at.netns.inode)
-            }
-            Self::Clsact { at } => {
-                write!(
-                    f,
-                    "clsact filter on {} egress in network namespace {}",
-                    at.device.name, at.netns.inode
-                )
+            Self::Tc { via, program, direction, at } => {
+                let what = match via {
+                    Via::Tcx => "tcx link",
+                    Via::Clsact => "clsact filter",
+                };
+                let (device, way, netns) = (&at.device.name, way(*direction), at.netns.inode);
+                write!(f, "{what} ({program}) on {device} {way} in network namespace {netns}")
             }
             Self::CgroupSkb { program, direction, cgroup } => {
-                let way = match direction {
-                    Direction::Egress => "egress",
-                    Direction::Ingress => "ingress",
-                };
+                let way = way(*direction);
                 write!(f, "cgroup_skb {way} link ({program}) on {}", cgroup.path.display())
             }
             Self::RawTracepoint { program, tracepoint } => {
                 write!(f, "raw tracepoint {tracepoint} ({program}), host-wide")
             }
         }
+    }
+}
+
+/// As users read it.
+pub const fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "egress",
+        Direction::Ingress => "ingress",
     }
 }
 
@@ -56,33 +58,7 @@ impl fmt::Display for Note {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Loss(loss) => loss.fmt(f),
+            Self::Net(net) => net.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for LossFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "loss {} {}", self.model, self.direction)
-    }
-}
-
-impl fmt::Display for LossModel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Random { chance, correlation: Chance::NEVER } => Percent(chance).fmt(f),
-            Self::Random { chance, correlation } => {
-                write!(f, "{} (correlation {})", Percent(chance), Percent(correlation))
-            }
-            Self::GilbertElliott { .. } => write!(f, "{} (Gilbert–Elliott)", self.in_the_long_run()),
-            Self::FourState { .. } => write!(f, "{} (four-state)", self.in_the_long_run()),
-            Self::Every(n) => write!(f, "of 1 in {n}"),
-        }
-    }
-}
-
-impl LossModel {
-    fn in_the_long_run(self) -> String {
-        format!("{:.3}%", self.long_run_fraction() * 100.0)
     }
 }

@@ -9,22 +9,21 @@ use aya::{
         SchedClassifier, TcAttachType, tc::TcAttachOptions,
     },
 };
-use chaos_common::{names::program, net::Direction};
+use chaos_common::net::Direction;
 
-use super::{
-    KernelError,
-    fault_point::FaultPoint,
-    journal::{Journal, Residue},
-    qdisc,
-};
-use crate::fault::plan::{Attachment, Place};
+use super::{KernelError, fault_point::FaultPoint, journal::Journal, qdisc};
+use crate::fault::plan::{Attachment, Place, Via, tc_rank};
 
 /// Attaches one program. It is loaded on its first use; the link ends with the object.
 pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -> Result<(), KernelError> {
     let what = || attachment.to_string();
     match attachment {
-        Attachment::Tcx { at } => tcx(ebpf, at).map_err(KernelError::program(what())),
-        Attachment::Clsact { at } => clsact(ebpf, journal, at),
+        Attachment::Tc { via: Via::Tcx, program, direction, at } => {
+            tcx(ebpf, program, *direction, at).map_err(KernelError::program(what()))
+        }
+        Attachment::Tc { via: Via::Clsact, program, direction, at } => {
+            clsact(ebpf, journal, program, *direction, at)
+        }
         Attachment::CgroupSkb { program, direction, cgroup } => {
             let dir = File::open(&cgroup.dir).map_err(KernelError::io(what()))?;
             cgroup_skb(ebpf, program, *direction, &dir).map_err(KernelError::program(what()))
@@ -36,43 +35,60 @@ pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -
 }
 
 /// First of its chain, so that nobody's verdict keeps packets from us; whatever we pass goes on to the rest.
-pub fn tcx(ebpf: &mut Ebpf, at: &Place) -> Result<(), ProgramError> {
-    let egress: &mut SchedClassifier = loaded(ebpf, program::NET_EGRESS)?;
+pub fn tcx(ebpf: &mut Ebpf, name: &str, direction: Direction, at: &Place) -> Result<(), ProgramError> {
+    let classifier: &mut SchedClassifier = loaded(ebpf, name)?;
     let attach = || {
         let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-        egress.attach_with_options(&at.device.name, TcAttachType::Egress, order)
+        classifier.attach_with_options(&at.device.name, tc_direction(direction), order)
     };
     at.netns.run(attach).map_err(ProgramError::IOError)??;
     Ok(())
 }
 
-fn clsact(ebpf: &mut Ebpf, journal: &mut Journal, at: &Place) -> Result<(), KernelError> {
+fn clsact(
+    ebpf: &mut Ebpf,
+    journal: &mut Journal,
+    name: &str,
+    direction: Direction,
+    at: &Place,
+) -> Result<(), KernelError> {
     let device = &at.device.name;
     let what = || format!("clsact qdisc on {device}");
     let has_qdisc = at.netns.run(|| qdisc::has_clsact(device)).and_then(|has| has);
     let adds_qdisc = !has_qdisc.map_err(KernelError::io(what()))?;
-    let residue = Residue::Clsact { netns: at.netns.inode, device: device.clone(), adds_qdisc };
-    journal.note(residue).map_err(KernelError::io(what()))?;
+    journal.note_clsact(at.netns.inode, device, adds_qdisc).map_err(KernelError::io(what()))?;
     FaultPoint::ClsactNoted.reached();
     if adds_qdisc {
         let added = at.netns.run(|| qdisc::add_clsact(device)).and_then(|added| added);
         added.map_err(KernelError::io(what()))?;
         FaultPoint::ClsactAdded.reached();
     }
-    clsact_filter(ebpf, at).map_err(KernelError::program(format!("tc filter on {device}")))
+    clsact_filter(ebpf, name, direction, at).map_err(KernelError::program(format!("tc filter on {device}")))
 }
 
 /// The filter alone, on a qdisc that is there.
-pub fn clsact_filter(ebpf: &mut Ebpf, at: &Place) -> Result<(), ProgramError> {
-    let egress: &mut SchedClassifier = loaded(ebpf, program::NET_EGRESS)?;
+pub fn clsact_filter(
+    ebpf: &mut Ebpf,
+    name: &str,
+    direction: Direction,
+    at: &Place,
+) -> Result<(), ProgramError> {
+    let classifier: &mut SchedClassifier = loaded(ebpf, name)?;
     let attach = || {
-        let link =
-            egress.attach_with_options(&at.device.name, TcAttachType::Egress, qdisc::attach_options())?;
+        let options = qdisc::attach_options(tc_rank(name));
+        let link = classifier.attach_with_options(&at.device.name, tc_direction(direction), options)?;
         // The filter is detached by `qdisc::undo`, in its own namespace; aya would try in ours.
-        std::mem::forget(egress.take_link(link)?);
+        std::mem::forget(classifier.take_link(link)?);
         Ok(())
     };
     at.netns.run(attach).map_err(ProgramError::IOError)?
+}
+
+const fn tc_direction(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Egress => TcAttachType::Egress,
+        Direction::Ingress => TcAttachType::Ingress,
+    }
 }
 
 /// Beside whatever others have attached there: a cgroup link always allows others, and the kernel refuses any

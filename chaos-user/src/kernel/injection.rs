@@ -43,7 +43,7 @@ impl LiveInjection {
         plan: &Plan,
     ) -> Self {
         let namespaces = plan.attachments.iter().filter_map(|attachment| match attachment {
-            Attachment::Clsact { at } | Attachment::Tcx { at } => Some(at.netns.clone()),
+            Attachment::Tc { at, .. } => Some(at.netns.clone()),
             _ => None,
         });
         Self {

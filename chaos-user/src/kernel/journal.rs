@@ -39,7 +39,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Residue {
-    /// A tc filter, and perhaps the qdisc that it hangs on.
+    /// Our tc filters on a device, and perhaps the qdisc that they hang on.
     Clsact {
         /// Inode of the network namespace.
         netns: u64,
@@ -90,6 +90,17 @@ impl Journal {
     pub fn note(&mut self, residue: Residue) -> io::Result<()> {
         self.entry.residue.push(residue);
         self.write()
+    }
+
+    /// Notes our tc filters on a device, once, and whether their qdisc is made for them.
+    pub fn note_clsact(&mut self, netns: u64, device: &str, adds_qdisc: bool) -> io::Result<()> {
+        let noted = self.entry.residue.iter().any(|residue| {
+            matches!(residue, Residue::Clsact { netns: n, device: d, .. } if *n == netns && d == device)
+        });
+        if noted {
+            return Ok(());
+        }
+        self.note(Residue::Clsact { netns, device: device.to_owned(), adds_qdisc })
     }
 
     /// What has been noted.

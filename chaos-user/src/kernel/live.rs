@@ -10,7 +10,7 @@ use super::{
 };
 use crate::fault::{
     capability::{Capabilities, Capability},
-    plan::{Attachment, Plan},
+    plan::{Attachment, Plan, Via},
 };
 
 /// The kernel we run on.
@@ -38,7 +38,11 @@ impl Kernel for LiveKernel {
             Journal::create(name, attached).map_err(KernelError::io("the journal in /run/kchaos"))?;
         // From here on, whatever fails drops the injection, which undoes what was done.
         let mut injection = LiveInjection::new(ebpf, lease, journal, log, plan);
-        if plan.attachments.iter().any(|attachment| matches!(attachment, Attachment::Clsact { .. })) {
+        if plan
+            .attachments
+            .iter()
+            .any(|attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. }))
+        {
             injection.watchdog = Some(Watchdog::start(injection.journal.dir())?);
         }
         FaultPoint::Journalled.reached();

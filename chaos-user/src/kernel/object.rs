@@ -12,7 +12,7 @@ use aya::{
 use chaos_common::{
     Lease, Rule, Target,
     names::{global, map},
-    net::{NetConfig, PORT_ENTRIES, local_port_index, peer_port_index, uses},
+    net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, local_port_index, peer_port_index, uses},
     rule::{Levels, MAX_LEVELS},
     steady::SockLayout,
 };
@@ -20,7 +20,7 @@ use chaos_common::{
 use super::{KernelError, btf, wire::Wire};
 use crate::fault::{
     clause::{Clauses, Side},
-    plan::Plan,
+    plan::{Parameters, Plan},
 };
 
 /// The object that the build script made.
@@ -50,7 +50,7 @@ impl Globals {
     pub fn of_probe(probe: ProbeGlobals, level: u32) -> Self {
         let mut levels = Levels { count: 1, level: [0; MAX_LEVELS] };
         levels.level[0] = level;
-        let net = NetConfig { egress_rules: 1, ingress_rules: 1, uses: uses::LOOPBACK, ..NetConfig::NONE };
+        let net = NetConfig { rules: [1; MAX_HOOKS], uses: uses::LOOPBACK, ..NetConfig::NONE };
         Self { levels, slots: 1, rules: 1, net, kernel_log: false, probe }
     }
 
@@ -98,6 +98,11 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     let mut rules: Array<_, Wire<Rule>> = typed(ebpf, map::RULES)?;
     for (number, planned) in (0..).zip(&plan.rules) {
         rules.set(number, Wire(planned.rule), 0).map_err(KernelError::map(map::RULES))?;
+    }
+    for planned in &plan.rules {
+        match planned.parameters {
+            Parameters::None => {}
+        }
     }
     let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
     for target in &plan.targets {
@@ -176,7 +181,7 @@ mod tests {
     #[test]
     fn the_object_holds_every_name() {
         let object = String::from_utf8_lossy(OBJECT);
-        for name in program::ALL.iter().chain(&map::ALL).chain(&global::ALL) {
+        for name in program::ALL.iter().chain(map::ALL).chain(global::ALL) {
             assert!(object.contains(&format!("\0{name}\0")), "{name} is not in the object");
         }
     }

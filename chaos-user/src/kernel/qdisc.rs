@@ -9,13 +9,14 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle as Parent};
 
 use crate::target::netns::{Netns, with_netlink};
 
-/// Our filter is the first of the chain, and known by its handle ("kc").
-const PRIORITY: u16 = 1;
+/// Our filters are the first of the chain, and known by their handle ("kc").
+const FIRST_PRIORITY: u16 = 1;
 const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
 
-/// Where and under which name the filter is attached.
-pub fn attach_options() -> TcAttachOptions {
-    TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: FILTER, classid: None })
+/// Where and under which name the filter is attached before which `rank` others of ours come.
+pub fn attach_options(rank: usize) -> TcAttachOptions {
+    let priority = FIRST_PRIORITY + rank as u16;
+    TcAttachOptions::Netlink(NlOptions { priority, handle: FILTER, classid: None })
 }
 
 /// Whether a device of the calling thread's namespace has a clsact qdisc.
@@ -39,7 +40,7 @@ pub fn add_clsact(device: &str) -> io::Result<()> {
     aya::programs::tc::qdisc_add_clsact(device).map_err(io::Error::other)
 }
 
-/// Removes our filter, and the qdisc if it is ours and nobody else hangs on it by now. What is already gone
+/// Removes our filters, and the qdisc if it is ours and nobody else hangs on it by now. What is already gone
 /// is no error.
 pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
     netns.run(|| {
@@ -47,8 +48,8 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
         if !has_clsact(device)? {
             return Ok(());
         }
-        if filters(index)?.iter().any(|filter| *filter == u32::from(FILTER)) {
-            let link = SchedClassifierLink::attached(device, TcAttachType::Egress, PRIORITY, FILTER, None)?;
+        for Filter { direction, priority, .. } in filters(index)?.into_iter().filter(Filter::is_ours) {
+            let link = SchedClassifierLink::attached(device, direction, priority, FILTER, None)?;
             drop(link); // a filter is detached when its link is dropped
         }
         if adds_qdisc && filters(index)?.is_empty() {
@@ -62,9 +63,11 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
 
 /// The same as commands that a human would type in that namespace.
 pub fn undo_commands(device: &str, adds_qdisc: bool) -> String {
-    let filter =
-        format!("tc filter del dev {device} egress pref {PRIORITY} handle {:#x} bpf", u32::from(FILTER));
-    if adds_qdisc { format!("{filter}; tc qdisc del dev {device} clsact") } else { filter }
+    if adds_qdisc {
+        return format!("tc qdisc del dev {device} clsact");
+    }
+    let handle = u32::from(FILTER);
+    format!("tc filter del dev {device} egress|ingress pref N handle {handle:#x} bpf, for each such filter")
 }
 
 fn remove_clsact(index: u32) -> io::Result<()> {
@@ -76,17 +79,33 @@ fn remove_clsact(index: u32) -> io::Result<()> {
     })
 }
 
-/// Handles of all filters on a device's clsact qdisc, both ways.
-fn filters(index: u32) -> io::Result<Vec<u32>> {
+/// A filter on a clsact qdisc.
+struct Filter {
+    direction: TcAttachType,
+    priority: u16,
+    handle: u32,
+}
+
+impl Filter {
+    fn is_ours(&self) -> bool {
+        self.handle == u32::from(FILTER)
+    }
+}
+
+/// All filters on a device's clsact qdisc, both ways.
+fn filters(index: u32) -> io::Result<Vec<Filter>> {
     with_netlink(async |handle| {
         let mut found = Vec::new();
-        for request in [
-            handle.traffic_filter(index as i32).get().ingress(),
-            handle.traffic_filter(index as i32).get().egress(),
-        ] {
+        let requests = [
+            (TcAttachType::Ingress, handle.traffic_filter(index as i32).get().ingress()),
+            (TcAttachType::Egress, handle.traffic_filter(index as i32).get().egress()),
+        ];
+        for (direction, request) in requests {
             let mut filters = request.execute();
             while let Some(filter) = filters.try_next().await.map_err(io::Error::other)? {
-                found.push(u32::from(filter.header.handle));
+                // The upper half of `tcm_info` (include/uapi/linux/pkt_sched.h, TC_H_MAJ, 6.18).
+                let priority = (filter.header.info >> 16) as u16;
+                found.push(Filter { direction, priority, handle: u32::from(filter.header.handle) });
             }
         }
         Ok(found)

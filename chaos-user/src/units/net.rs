@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 
 use super::{BadValue, quoted};
-use crate::fault::net::{Allow, PortRange};
+use crate::fault::filter::{Allow, PortRange};
 
 /// A port or a range of ports: `80`, `8000-8100`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use super::{BadValue, did_you_mean, list, nearest, quoted};
 use crate::{
     experiment::hypothesis::Metric,
-    fault::net::{DirectionSpec, Protocol},
+    fault::filter::{DirectionSpec, Protocol},
 };
 
 impl DirectionSpec {

@@ -5,14 +5,19 @@ use super::{
     source::{functions, has_word},
 };
 
-const CATALOGUE: &str = "chaos-user/src/fault/catalogue.rs";
+/// Where the faults are, each a `FaultEntry` with `name: "…"` in a file of its own.
+const CATALOGUE: &str = "chaos-user/src/fault/";
 
 /// Every fault of the catalogue has an example, a page and a test.
 pub(super) fn check_catalogue(tree: &Tree) -> Vec<Finding> {
-    let Some(catalogue) = tree.get(CATALOGUE) else {
-        return vec![missing(CATALOGUE, "catalogue", "the list of faults, each with `name: \"…\"`")];
-    };
-    catalogued(catalogue).flat_map(|(line, fault)| check_fault(tree, catalogue, line, fault)).collect()
+    let entries = tree
+        .under(CATALOGUE)
+        .flat_map(|file| catalogued(file).map(move |(line, fault)| (file, line, fault)))
+        .collect::<Vec<_>>();
+    if entries.is_empty() {
+        return vec![missing(CATALOGUE, "catalogue", "the faults, each with `name: \"…\"`")];
+    }
+    entries.into_iter().flat_map(|(file, line, fault)| check_fault(tree, file, line, fault)).collect()
 }
 
 fn catalogued(catalogue: &File) -> impl Iterator<Item = (usize, &str)> {
@@ -126,19 +131,20 @@ mod tests {
     use super::*;
     use crate::tidy::{places, tree};
 
+    const ENTRIES: &str = "chaos-user/src/fault/loss.rs";
     const LOSS: &str = "pub const ALL: &[Entry] = &[\n    Entry { name: \"loss\", about: \"x\" },\n    Entry { name: \"dns-error\" },\n];\n";
 
     #[test]
     fn faults_have_example_page_and_test() {
         let tree = tree(&[
-            (CATALOGUE, LOSS),
+            (ENTRIES, LOSS),
             ("examples/loss.yaml", ""),
             ("docs/faults/loss.md", ""),
             ("tests/tests/net.rs", "fn loss_hurts_and_ends() {\n}\n"),
             ("examples/dns-error.yaml", ""),
         ]);
         let findings = check_catalogue(&tree);
-        assert_eq!(places(&findings), [format!("{CATALOGUE}:3"), format!("{CATALOGUE}:3")]);
+        assert_eq!(places(&findings), [format!("{ENTRIES}:3"), format!("{ENTRIES}:3")]);
         assert!(findings[0].advice.contains("docs/faults/dns-error.md"), "{findings:?}");
         assert!(findings[1].advice.contains("dns_error"), "{findings:?}");
     }

@@ -4,15 +4,17 @@ use serde_saphyr::{Location, Spanned};
 
 use super::{
     error::{Place, SpecError},
-    raw::{Many, RawFault, RawGemodel, RawLoss, RawState, Text},
+    raw::{Many, Text},
+    raw_fault::{RawFault, RawFields, RawParameter, RawValue},
     scalars,
 };
 use crate::{
     fault::{
         Fault,
-        flags::{FieldError, GEMODEL, LossText, STATE},
+        catalogue::{self, FaultEntry, Shape},
+        text::{FieldError, Given},
     },
-    units::{BadValue, Percent},
+    units::{BadValue, did_you_mean, quoted},
 };
 
 /// Most faults of one experiment.
@@ -29,13 +31,51 @@ pub(super) fn faults(raw: &Spanned<Vec<Spanned<RawFault>>>) -> Result<Vec<Fault>
 }
 
 fn one(i: usize, raw: &Spanned<RawFault>) -> Result<Fault, SpecError> {
+    let path = format!("faults[{i}]");
     match &raw.value {
-        RawFault::Loss(loss) => {
-            let mut reader = Reader::new(format!("faults[{i}].loss"), raw.referenced);
-            let text = reader.loss(loss)?;
-            text.build().map(Fault::Loss).map_err(|error| reader.locate(error))
+        RawFault::Known(entry, parameters) => known(&path, entry, parameters, raw.referenced),
+        RawFault::Unknown(name) => {
+            let what = format!("unknown fault {}", quoted(&name.value));
+            Place::new(path, name.referenced)
+                .refuse(BadValue::new(what, catalogue::did_you_mean(&name.value)))
+        }
+        RawFault::UnknownParameter(entry, name) => {
+            let right = did_you_mean(&name.value, entry.parameter_names());
+            unknown_field(format!("{path}.{}", entry.name), name, right)
+        }
+        RawFault::GoesOn(name) => Place::new(path, name.referenced).refuse(BadValue::new(
+            "this entry of `faults` goes on after its fault",
+            "begin each fault with its own `- `, and indent its parameters below its name",
+        )),
+        RawFault::Empty => Place::new(path, raw.referenced)
+            .refuse(BadValue::new("there is no fault here", "write one such as `loss: { percent: 5% }`")),
+    }
+}
+
+fn unknown_field<T>(path: String, name: &Text, right: String) -> Result<T, SpecError> {
+    let what = format!("unknown field {}", quoted(&name.value));
+    Place::new(path, name.referenced).refuse(BadValue::new(what, right))
+}
+
+fn known(
+    path: &str,
+    entry: &'static FaultEntry,
+    parameters: &[RawParameter],
+    at: Location,
+) -> Result<Fault, SpecError> {
+    let mut reader =
+        Reader { path: format!("{path}.{}", entry.name), at, places: Vec::new(), given: Given::new(entry) };
+    for RawParameter { parameter, value } in parameters {
+        match (value, parameter.shape) {
+            (RawValue::One(text), _) => reader.one(parameter.name, text),
+            (RawValue::Many(many), _) => reader.many(parameter.name, many)?,
+            (RawValue::Fields(fields), Shape::Fields(names)) => {
+                reader.fields(parameter.name, names, fields)?;
+            }
+            (RawValue::Fields(_), _) => unreachable!("the shape chose the value"),
         }
     }
+    (entry.build)(&reader.given).map_err(|error| reader.locate(error))
 }
 
 /// Takes the texts of one fault, and remembers where each stood, for the errors of the builder.
@@ -43,79 +83,50 @@ struct Reader {
     path: String,
     at: Location,
     places: Vec<(String, Location)>,
+    given: Given,
 }
 
 impl Reader {
-    fn new(path: String, at: Location) -> Self {
-        Self { path, at, places: Vec::new() }
-    }
-
-    fn loss(&mut self, raw: &RawLoss) -> Result<LossText, SpecError> {
-        Ok(LossText {
-            percent: self.scalar("percent", &raw.percent),
-            correlation: self.scalar("correlation", &raw.correlation),
-            gemodel: raw.gemodel.as_ref().map(|gemodel| self.gemodel(gemodel)).transpose()?,
-            state: raw.state.as_ref().map(|state| self.state(state)).transpose()?,
-            every: self.scalar("every", &raw.every),
-            direction: self.scalar("direction", &raw.direction),
-            protocol: self.scalar("protocol", &raw.protocol),
-            peers: self.list("peers", &raw.peers)?,
-            ports: self.list("ports", &raw.ports)?,
-            local_ports: self.list("local_ports", &raw.local_ports)?,
-            allow: self.list("allow", &raw.allow)?,
-            when: self.scalar("when", &raw.when),
-            max: self.scalar("max", &raw.max),
-            rate: self.scalar("rate", &raw.rate),
-            seed: self.scalar("seed", &raw.seed),
-        })
-    }
-
-    fn gemodel(&mut self, raw: &Spanned<RawGemodel>) -> Result<String, SpecError> {
-        let RawGemodel { p, r, lost_in_bad, lost_in_good } = &raw.value;
-        self.model("gemodel", raw.referenced, GEMODEL, [p, r, lost_in_bad, lost_in_good])
-    }
-
-    fn state(&mut self, raw: &Spanned<RawState>) -> Result<String, SpecError> {
-        let RawState { p13, p31, p32, p23, p14 } = &raw.value;
-        self.model("state", raw.referenced, STATE, [p13, p31, p32, p23, p14])
-    }
-
-    fn scalar(&mut self, name: &str, raw: &Option<Text>) -> Option<String> {
-        let raw = raw.as_ref()?;
+    fn one(&mut self, name: &'static str, raw: &Text) {
         self.places.push((name.to_owned(), raw.referenced));
-        Some(raw.value.clone())
+        self.given.give(name, vec![raw.value.clone()]);
     }
 
-    fn list(&mut self, name: &str, raw: &Option<Many>) -> Result<Vec<String>, SpecError> {
-        let Some(raw) = raw else { return Ok(Vec::new()) };
+    fn many(&mut self, name: &'static str, raw: &Many) -> Result<(), SpecError> {
         self.places.push((name.to_owned(), raw.referenced));
         let scalars = scalars(&format!("{}.{name}", self.path), raw)?;
         for (i, (_, at, _)) in scalars.iter().enumerate() {
             self.places.push((format!("{name}[{i}]"), *at));
         }
-        Ok(scalars.into_iter().map(|(_, _, text)| text).collect())
+        self.given.give(name, scalars.into_iter().map(|(_, _, text)| text).collect());
+        Ok(())
     }
 
-    /// The values of a model, separated by commas. Each is looked at here already, because one that is
-    /// empty or holds a comma of its own would be taken for none or for two.
-    fn model<const N: usize>(
+    /// The values of a model, separated by commas. One that holds a comma of its own would be taken for two.
+    fn fields(
         &mut self,
-        model: &str,
-        at: Location,
-        names: [&str; N],
-        values: [&Option<Text>; N],
-    ) -> Result<String, SpecError> {
-        self.places.push((model.to_owned(), at));
-        let mut texts = Vec::with_capacity(N);
-        for (name, value) in names.into_iter().zip(values) {
-            let field = format!("{model}.{name}");
-            let text = self.scalar(&field, value);
-            if let Some(Err(problem)) = text.as_deref().map(str::parse::<Percent>) {
-                return Err(self.locate(FieldError { field, problem }));
+        model: &'static str,
+        names: &[&'static str],
+        raw: &Spanned<RawFields>,
+    ) -> Result<(), SpecError> {
+        self.places.push((model.to_owned(), raw.referenced));
+        let mut texts = vec![""; names.len()];
+        for (name, value) in &raw.value.0 {
+            let path = format!("{}.{model}", self.path);
+            let Some(index) = names.iter().position(|known| *known == name.value) else {
+                return unknown_field(path, name, did_you_mean(&name.value, names.iter().copied()));
+            };
+            if value.value.contains(',') || value.value.trim().is_empty() {
+                let what = format!("{} is not a single value", quoted(&value.value));
+                let right = "write one value; decimals are written with a point";
+                return Place::new(format!("{path}.{}", name.value), value.referenced)
+                    .refuse(BadValue::new(what, right));
             }
-            texts.push(text.unwrap_or_default());
+            self.places.push((format!("{model}.{}", name.value), value.referenced));
+            texts[index] = value.value.as_str();
         }
-        Ok(texts.join(","))
+        self.given.give(model, vec![texts.join(",")]);
+        Ok(())
     }
 
     /// Where the parameter stands that the builder refused; where the fault does, if it was not given.

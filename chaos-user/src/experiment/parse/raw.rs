@@ -8,6 +8,8 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
+use super::raw_fault::RawFault;
+
 /// A scalar, as spelled in the file.
 pub(super) type Text = Spanned<String>;
 /// A scalar or a list of scalars.
@@ -61,75 +63,6 @@ pub(super) struct RawGate {
     pub decrease: Option<Text>,
     #[serde(default, deserialize_with = "given")]
     pub within: Option<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RawFault {
-    Loss(RawLoss),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawLoss {
-    #[serde(default, deserialize_with = "given")]
-    pub percent: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub correlation: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub gemodel: Option<Spanned<RawGemodel>>,
-    #[serde(default, deserialize_with = "given")]
-    pub state: Option<Spanned<RawState>>,
-    #[serde(default, deserialize_with = "given")]
-    pub every: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub direction: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub protocol: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub peers: Option<Many>,
-    #[serde(default, deserialize_with = "given")]
-    pub ports: Option<Many>,
-    #[serde(default, deserialize_with = "given")]
-    pub local_ports: Option<Many>,
-    #[serde(default, deserialize_with = "given")]
-    pub allow: Option<Many>,
-    #[serde(default, deserialize_with = "given")]
-    pub when: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub max: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub rate: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub seed: Option<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawGemodel {
-    #[serde(default, deserialize_with = "given")]
-    pub p: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub r: Option<Text>,
-    #[serde(default, rename = "1-h", deserialize_with = "given")]
-    pub lost_in_bad: Option<Text>,
-    #[serde(default, rename = "1-k", deserialize_with = "given")]
-    pub lost_in_good: Option<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawState {
-    #[serde(default, deserialize_with = "given")]
-    pub p13: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub p31: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub p32: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub p23: Option<Text>,
-    #[serde(default, deserialize_with = "given")]
-    pub p14: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]

@@ -49,7 +49,7 @@ type Trial = Result<(), String>;
 
 pub fn tcx(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
     let lo = scratch::lo()?;
-    attach::tcx(ebpf, &lo).map_err(|error| why(&error))?;
+    attach::tcx(ebpf, program::LOSS_EGRESS, Direction::Egress, &lo).map_err(|error| why(&error))?;
     cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
 }
 
@@ -57,7 +57,7 @@ pub fn clsact(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
     let lo = scratch::lo()?;
     let added = lo.netns.run(|| qdisc::add_clsact(&lo.device.name)).and_then(|added| added);
     added.map_err(|error| error.to_string())?;
-    attach::clsact_filter(ebpf, &lo).map_err(|error| why(&error))?;
+    attach::clsact_filter(ebpf, program::LOSS_EGRESS, Direction::Egress, &lo).map_err(|error| why(&error))?;
     cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
 }
 
@@ -67,7 +67,7 @@ pub fn cgroup_skb(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
     for (name, direction) in [
         (program::STEADY_EGRESS, Direction::Egress),
         (program::STEADY_INGRESS, Direction::Ingress),
-        (program::NET_INGRESS, Direction::Ingress),
+        (program::LOSS_INGRESS, Direction::Ingress),
     ] {
         attach::cgroup_skb(ebpf, name, direction, &dir).map_err(|error| why(&error))?;
     }
