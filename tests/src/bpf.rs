@@ -151,6 +151,33 @@ pub fn load_counting_classifier(name: &str, number: &Number, nth: i32, verdict: 
     load_classifier(name, &instructions)
 }
 
+/// Loads a classifier that counts packets with a mark, and lets all go on.
+pub fn load_mark_counter(name: &str, number: &Number, mark: i32) -> io::Result<OwnedFd> {
+    const PSEUDO_MAP_FD: u8 = 1;
+    const LOOKUP: i32 = 1;
+    const ADD: i32 = 0;
+    const NEXT: i32 = -1;
+    /// Where `mark` is in `struct __sk_buff`.
+    const MARK: i16 = 8;
+    let map = number.0.as_raw_fd();
+    let instructions = [
+        instruction(0x61, 1, 1, MARK, 0),            // r1 = (u32) skb->mark
+        instruction(0x55, 1, 0, 9, mark),            // if r1 != mark goto next
+        instruction(0x62, 10, 0, -4, 0),             // *(u32 *)(r10 - 4) = 0
+        instruction(0xbf, 2, 10, 0, 0),              // r2 = r10
+        instruction(0x07, 2, 0, 0, -4),              // r2 += -4
+        instruction(0x18, 1, PSEUDO_MAP_FD, 0, map), // r1 = map
+        instruction(0x00, 0, 0, 0, 0),               // (its upper half)
+        instruction(0x85, 0, 0, 0, LOOKUP),          // call lookup
+        instruction(0x15, 0, 0, 2, 0),               // if r0 == 0 goto next
+        instruction(0xb7, 1, 0, 0, 1),               // r1 = 1
+        instruction(0xdb, 0, 1, 0, ADD),             // lock *(u64 *)r0 += r1
+        instruction(0xb7, 0, 0, 0, NEXT),            // next: r0 = -1
+        instruction(0x95, 0, 0, 0, 0),               // return r0
+    ];
+    load_classifier(name, &instructions)
+}
+
 fn load_classifier(name: &str, instructions: &[Instruction]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Load {

@@ -37,9 +37,13 @@ impl<'a> Flow<'a> {
 
     /// The same, from a port of the victim's.
     pub fn from_port(lab: &Lab, victim: &'a Victim, address: IpAddr, port: u16) -> anyhow::Result<Self> {
-        let receiver = lab.receiver(address)?;
         let from = if address.is_ipv4() { INSIDE } else { INSIDE_V6 };
-        let socket = victim.udp(SocketAddr::new(from, port), Some(receiver.local_addr()?))?;
+        Self::between(victim, SocketAddr::new(from, port), lab.receiver(address)?)
+    }
+
+    /// From an address of the victim's to a socket of ours, wherever that is.
+    pub fn between(victim: &'a Victim, from: SocketAddr, receiver: UdpSocket) -> anyhow::Result<Self> {
+        let socket = victim.udp(from, Some(receiver.local_addr()?))?;
         Ok(Self { victim, socket, receiver, next: 0 })
     }
 

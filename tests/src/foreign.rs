@@ -1,6 +1,7 @@
 //! Somebody else's program on the same device: it counts what it sees.
 
 use std::{
+    io,
     os::fd::OwnedFd,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -41,12 +42,20 @@ impl Foreign {
         Self::load(nth, SHOT)
     }
 
+    /// One that only counts packets with this mark.
+    pub fn counting_mark(mark: i32) -> anyhow::Result<Self> {
+        Self::made(|name, seen| bpf::load_mark_counter(name, seen, mark))
+    }
+
     fn load(nth: i32, verdict: i32) -> anyhow::Result<Self> {
+        Self::made(|name, seen| bpf::load_counting_classifier(name, seen, nth, verdict))
+    }
+
+    fn made(load: impl FnOnce(&str, &bpf::Number) -> io::Result<OwnedFd>) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let seen = bpf::Number::new()?;
-        let program =
-            bpf::load_counting_classifier(&name, &seen, nth, verdict).context("a program made by hand")?;
+        let program = load(&name, &seen).context("a program made by hand")?;
         let ours = |info: &aya::programs::ProgramInfo| info.name_as_str() == Some(&name);
         let info = loaded_programs().flatten().find(ours).context("it is loaded, but not listed")?;
         let classifier = SchedClassifier::from_program_info(info, name.into())?;

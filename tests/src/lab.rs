@@ -6,12 +6,13 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use futures_util::TryStreamExt;
 use kchaos::target::{Hierarchy, Netns, netns::with_netlink};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -35,7 +36,8 @@ pub const ELSEWHERE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0x6b63, 
 
 /// The victims' device.
 pub const DEVICE: &str = "kct0";
-const PEER_DEVICE: &str = "kct1";
+/// The other end of it.
+pub const PEER_DEVICE: &str = "kct1";
 const PREFIX_LENGTH_V4: u8 = 24;
 const PREFIX_LENGTH_V6: u8 = 64;
 
@@ -96,15 +98,65 @@ impl Lab {
 
     /// A socket of ours at the other end, on a port of its own.
     pub fn receiver(&self, address: IpAddr) -> anyhow::Result<UdpSocket> {
-        let socket = self.outside.run(|| UdpSocket::bind(SocketAddr::new(address, 0)))??;
-        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES)?;
-        Ok(socket)
+        receiver(&self.outside, address)
+    }
+
+    /// Whether devices hand over several segments at once: segmentation and receive offload, at both ends.
+    pub fn offloads(&self, on: bool) -> anyhow::Result<()> {
+        for (netns, device) in [(&self.inside, DEVICE), (&self.outside, PEER_DEVICE)] {
+            netns.run(|| offload(device, on))?.with_context(|| format!("offloads of {device}"))?;
+        }
+        Ok(())
     }
 
     /// A listener of ours at the other end, on a port of its own.
     pub fn listener(&self, address: IpAddr) -> anyhow::Result<TcpListener> {
         Ok(self.outside.run(|| TcpListener::bind(SocketAddr::new(address, 0)))??)
     }
+}
+
+/// Sets TSO, GSO and GRO of a device in the calling thread's namespace (include/uapi/linux/ethtool.h, 6.18).
+fn offload(device: &str, on: bool) -> io::Result<()> {
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    const SET_TSO: u32 = 0x1f;
+    const SET_GSO: u32 = 0x24;
+    const SET_GRO: u32 = 0x2c;
+    let socket = UdpSocket::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))?;
+    for command in [SET_TSO, SET_GSO, SET_GRO] {
+        let mut value = [command, on.into()];
+        // SAFETY: all zeros is a valid request; the call reads it and the value it points to.
+        let result = unsafe {
+            let mut request: libc::ifreq = std::mem::zeroed();
+            for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+                *to = from as libc::c_char;
+            }
+            request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+            libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw const request)
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// A socket of ours in a network namespace, on a port of its own.
+pub fn receiver(netns: &Netns, address: IpAddr) -> anyhow::Result<UdpSocket> {
+    let socket = netns.run(|| UdpSocket::bind(SocketAddr::new(address, 0)))??;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES)?;
+    Ok(socket)
+}
+
+/// Runs commands in a network namespace, one a line, as somebody who sets up a network would.
+pub fn run_in(netns: &Netns, commands: &str) -> anyhow::Result<()> {
+    for line in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        let output = netns.run(|| command.args(words).output())?.with_context(|| line.to_owned())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{line}: {}", said.trim());
+    }
+    Ok(())
 }
 
 async fn bring_up(handle: &Handle, device: &str, addresses: &[IpAddr]) -> io::Result<()> {

@@ -19,6 +19,7 @@ mod report;
 mod safety;
 mod snapshot;
 mod stream;
+mod surroundings;
 mod target;
 mod victim;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         safety::tests(),
         fault_point::tests(),
         coexist::tests(),
+        surroundings::tests(),
         report::tests(),
         experiment::tests(),
         docker::tests(),

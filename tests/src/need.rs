@@ -6,9 +6,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use kchaos::{fault::capability::Capability, kernel::probe::probe};
+use kchaos::{fault::capability::Capability, kernel::probe::probe, target::Netns};
 
-use crate::docker;
+use crate::{docker, lab};
 
 /// One thing a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Need {
     Root,
     /// A Docker daemon that answers.
     Docker,
+    /// A command that can be run in a network namespace of its own: the program and the modules it asks for.
+    Command(&'static str),
     /// Something of the kernel.
     Kernel(Capability),
 }
@@ -36,6 +38,31 @@ pub const EXPERIMENT: &[Need] = &[
     Need::Kernel(Capability::CgroupSkb),
     Need::Kernel(Capability::RetransmitTracepoint),
 ];
+/// To lose packets on their way out, beside the host's own firewall.
+pub const FIREWALL: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Command("iptables -A OUTPUT -p udp"),
+    Need::Command("iptables -t mangle -A OUTPUT -p udp -j MARK --set-mark 7"),
+];
+/// To lose packets that are given another address on their way.
+pub const NAT: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Command("iptables -t nat -A POSTROUTING -p udp -j MASQUERADE"),
+];
+/// To lose packets at a VLAN.
+pub const VLAN: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Command("ip link add link lo name v7 type vlan id 7"),
+];
+/// To lose packets at a bridge.
+pub const BRIDGE: &[Need] =
+    &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip link add br7 type bridge")];
+/// To lose packets at a device without link layer.
+pub const TUN: &[Need] =
+    &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip tuntap add dev t7 mode tun")];
 /// To lose a container's packets.
 pub const DOCKER: &[Need] = &[Need::Root, Need::Docker, Need::Kernel(Capability::Clsact)];
 
@@ -44,6 +71,7 @@ impl fmt::Display for Need {
         match self {
             Self::Root => f.write_str("root"),
             Self::Docker => f.write_str("Docker"),
+            Self::Command(command) => write!(f, "`{command}`"),
             Self::Kernel(capability) => write!(f, "{capability}"),
         }
     }
@@ -58,6 +86,10 @@ fn missing_because(need: Need) -> Option<String> {
     match need {
         Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "we are somebody else".into()),
         Need::Docker => docker::daemon().as_ref().err().cloned(),
+        Need::Command(command) => {
+            let tried = Netns::create().map_err(Into::into).and_then(|netns| lab::run_in(&netns, command));
+            tried.err().map(|error| format!("{error:#}"))
+        }
         Need::Kernel(wanted) => tried(wanted),
     }
 }

@@ -38,6 +38,8 @@ pub enum Ask {
     Udp { bind: SocketAddr, peer: Option<SocketAddr> },
     /// Send `count` numbered packets.
     SendNumbers { socket: Socket, to: Option<SocketAddr>, first: u64, count: u64 },
+    /// Send one packet of so many bytes to the peer.
+    SendDatagram { socket: Socket, bytes: usize },
     /// Say which numbers have arrived, in that order.
     Numbers { socket: Socket },
     /// Say how many errors the network has reported.

@@ -97,6 +97,9 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
         Ask::SendNumbers { socket, to, first, count } => {
             Ok(Answer::Refused(send_numbers(udp(sockets, socket)?, to, first, count)))
         }
+        Ask::SendDatagram { socket, bytes } => {
+            udp(sockets, socket)?.send(&vec![b'?'; bytes]).map(|_| Answer::Done)
+        }
         Ask::Numbers { socket } => numbers(udp(sockets, socket)?).map(Answer::Numbers),
         Ask::ErrorQueue { socket } => error_queue(udp(sockets, socket)?).map(Answer::Count),
         Ask::Write { socket, bytes, within_ms } => {
