@@ -17,7 +17,8 @@ pub enum Need {
     Root,
     /// A Docker daemon that answers.
     Docker,
-    /// A command that can be run in a network namespace of its own: the program and the modules it asks for.
+    /// Commands that can be run in a network namespace of their own, one a line: the programs and the modules
+    /// that they ask for.
     Command(&'static str),
     /// Something of the kernel.
     Kernel(Capability),
@@ -71,7 +72,7 @@ impl fmt::Display for Need {
         match self {
             Self::Root => f.write_str("root"),
             Self::Docker => f.write_str("Docker"),
-            Self::Command(command) => write!(f, "`{command}`"),
+            Self::Command(command) => write!(f, "`{}`", command.replace('\n', "; ")),
             Self::Kernel(capability) => write!(f, "{capability}"),
         }
     }
