@@ -56,7 +56,7 @@ pub const NAT: &[Need] = &[
 pub const VLAN: &[Need] = &[
     Need::Root,
     Need::Kernel(Capability::Clsact),
-    Need::Command("ip link add link lo name v7 type vlan id 7"),
+    Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7"),
 ];
 /// To lose packets at a bridge.
 pub const BRIDGE: &[Need] =
