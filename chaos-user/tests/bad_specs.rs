@@ -8,7 +8,7 @@ use std::{
 
 use kchaos::{
     experiment::parse::{MAX_SPEC_BYTES, parse},
-    fault::catalogue::{self, CATALOGUE},
+    fault::catalogue::{self, CATALOGUE, Parameter},
 };
 
 /// The YAML files of a folder, sorted by name.
@@ -74,15 +74,22 @@ fn the_catalogue_lists_the_fields_that_specs_have() {
     );
 }
 
+/// A parameter has a row in a table of the fault's page, or, where it is one that faults have in common, of the page
+/// about those, which the fault's page then names.
 #[test]
 fn every_fault_has_an_example_and_documents_every_parameter() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = |name: &str| fs::read_to_string(root.join(format!("docs/faults/{name}.md"))).unwrap();
+    let documents = |page: &str, parameter: &Parameter| page.contains(&format!("| `{}` |", parameter.name));
+    let common = page("common");
     for entry in CATALOGUE {
         assert!(root.join(format!("examples/{}.yaml", entry.name)).exists(), "examples/{}.yaml", entry.name);
-        let page = fs::read_to_string(root.join(format!("docs/faults/{}.md", entry.name))).unwrap();
-        assert!(page.contains(entry.command), "{}", entry.command);
-        for name in entry.parameter_names() {
-            assert!(page.contains(&format!("| `{name}` |")), "{}: {name}", entry.name);
+        let own = page(entry.name);
+        assert!(own.contains(entry.command), "{}", entry.command);
+        for parameter in entry.parameters() {
+            let elsewhere =
+                parameter.is_common() && own.contains("](common.md)") && documents(&common, parameter);
+            assert!(elsewhere || documents(&own, parameter), "{}: {}", entry.name, parameter.name);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and for the tests that hold the documentation to it.
 
 use super::{
-    Fault, loss,
+    Fault, filter, limits, loss, pattern,
     text::{FieldError, Given},
 };
 use crate::units;
@@ -93,6 +93,10 @@ pub struct Row {
 /// All faults.
 pub static CATALOGUE: &[FaultEntry] = &[loss::ENTRY];
 
+/// The parameters that faults have in common, by topic. They are documented once, in docs/faults/common.md.
+pub static COMMON: &[&[Parameter]] =
+    &[pattern::PARAMETERS, &[filter::DIRECTION], filter::PARAMETERS, limits::PARAMETERS];
+
 /// The fault of that name.
 pub fn find(name: &str) -> Option<&'static FaultEntry> {
     CATALOGUE.iter().find(|entry| entry.name == name)
@@ -116,6 +120,13 @@ pub fn rows() -> Vec<Row> {
             entry.parameters().map(|parameter| Row { fault: entry.name, parameter: *parameter })
         })
         .collect()
+}
+
+impl Parameter {
+    /// Whether it is one that faults have in common, and not just one of the same name.
+    pub fn is_common(&self) -> bool {
+        COMMON.iter().copied().flatten().any(|common| common == self)
+    }
 }
 
 impl FaultEntry {
