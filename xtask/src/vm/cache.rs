@@ -2,7 +2,9 @@
 //! complete, so what is there can be used.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -12,13 +14,24 @@ use crate::run::{root, target_dir};
 
 /// Where the cache is.
 const FOLDER_VARIABLE: &str = "KCHAOS_CACHE";
+/// Its name among the caches of a user.
+const NAME: &str = "kchaos-lab";
 
-/// The cache's folder.
+/// The cache's folder. It is not the repository's, so that another clone neither fetches nor builds anything
+/// a second time.
 pub(super) fn folder() -> PathBuf {
-    match env::var_os(FOLDER_VARIABLE) {
-        Some(folder) if !folder.is_empty() => root().join(folder),
-        _ => target_dir().join("vm-cache"),
+    chosen(|variable| env::var_os(variable).filter(|value| !value.is_empty()))
+}
+
+/// What these environment variables make of it (XDG Base Directory Specification 0.8: a relative
+/// `XDG_CACHE_HOME` is ignored).
+fn chosen(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    if let Some(folder) = variable(FOLDER_VARIABLE) {
+        return root().join(folder);
     }
+    let caches = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let caches = caches.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    caches.unwrap_or_else(target_dir).join(NAME)
 }
 
 /// The newest entry whose name is between these.
@@ -68,6 +81,19 @@ pub(super) fn remove(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cache_is_the_users_unless_told_otherwise() {
+        let folder = |set: &[(&str, &str)]| {
+            chosen(|name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).into()))
+        };
+        let (home, xdg) = (("HOME", "/root"), ("XDG_CACHE_HOME", "/caches"));
+        assert_eq!(folder(&[home]), Path::new("/root/.cache/kchaos-lab"));
+        assert_eq!(folder(&[home, xdg]), Path::new("/caches/kchaos-lab"));
+        assert_eq!(folder(&[home, ("XDG_CACHE_HOME", "here")]), Path::new("/root/.cache/kchaos-lab"));
+        assert_eq!(folder(&[home, xdg, (FOLDER_VARIABLE, "/mine")]), Path::new("/mine"));
+        assert_eq!(folder(&[]), target_dir().join("kchaos-lab"));
+    }
 
     #[test]
     fn picks_the_highest_version_and_no_flavour() {
