@@ -22,6 +22,7 @@ use crate::{
     controller::{self, exit},
     lab::Cgroup,
     need::Need,
+    select::Kernels,
 };
 
 /// System calls' entry points begin so.
@@ -32,7 +33,12 @@ const SECURITY: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSecurity
 const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
 
 pub fn tests() -> Vec<Test> {
-    let test = |name, needs, run| Test { name: crate::name(module_path!(), name), needs, run };
+    let test = |name, needs, run| Test {
+        name: crate::name(module_path!(), name),
+        needs,
+        kernels: Kernels::Each,
+        run,
+    };
     vec![
         test("doctor_tries_everything_and_leaves_nothing", ROOT, doctor_tries_everything_and_leaves_nothing),
         test(

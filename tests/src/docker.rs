@@ -24,7 +24,7 @@ const SYSTEM_HOST: &str = "unix:///var/run/docker.sock";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 pub fn tests() -> Vec<Test> {
-    tests![DOCKER: loss_hits_a_container_by_name]
+    tests![DOCKER on any kernel: loss_hits_a_container_by_name]
 }
 
 /// A Docker daemon.

@@ -26,7 +26,8 @@ pub fn tests() -> Vec<Test> {
     tests![
         EXPERIMENT: experiment_with_loss_fails_its_gate, experiment_with_harmless_loss_passes, experiment_that_never_fires_is_invalid,
             experiment_that_is_interrupted_is_aborted, experiment_counts_what_victims_did,
-            experiment_with_two_faults_does_both, experiment_with_a_broken_spec_changes_nothing
+            experiment_with_two_faults_does_both;
+        EXPERIMENT on any kernel: experiment_with_a_broken_spec_changes_nothing
     ]
 }
 

@@ -17,36 +17,48 @@ mod need;
 mod net;
 mod report;
 mod safety;
+mod select;
 mod snapshot;
 mod stream;
 mod surroundings;
 mod target;
+mod times;
 mod victim;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 
 use need::Need;
+use select::Kernels;
 
 /// More at once would make them wait for one another on a small machine, and they are timed.
 const THREADS: usize = 2;
 
 /// One test.
+#[derive(Clone)]
 struct Test {
     name: String,
     needs: &'static [Need],
+    kernels: Kernels,
     run: fn() -> anyhow::Result<()>,
 }
 
-/// Lists tests by what they need: `tests![EGRESS: one, two; INGRESS: three]`.
+/// Lists tests by what they need: `tests![EGRESS: one, two; INGRESS: three]`. What they show must hold on each
+/// kernel, except after `EGRESS on any kernel:`, where it is of kchaos's own doing.
 macro_rules! tests {
-    ($($needs:ident: $($name:ident),+);+ $(;)?) => {
-        vec![$($($crate::Test {
+    (@kernels) => { $crate::select::Kernels::Each };
+    (@kernels any) => { $crate::select::Kernels::Any };
+    (@group $needs:ident, $kernels:expr, $($name:ident),+) => {
+        vec![$($crate::Test {
             name: $crate::name(module_path!(), stringify!($name)),
             needs: $crate::need::$needs,
+            kernels: $kernels,
             run: $name,
-        }),+),+]
+        }),+]
+    };
+    ($($needs:ident $(on $which:ident kernel)?: $($name:ident),+);+ $(;)?) => {
+        [$($crate::tests!(@group $needs, $crate::tests!(@kernels $($which)?), $($name),+)),+].concat()
     };
 }
 pub(crate) use tests;
@@ -76,19 +88,9 @@ fn main() -> ExitCode {
         docker::tests(),
         capability::tests(),
     ];
-    let trials = tests.into_iter().flatten().map(|test| trial(test, &arguments)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(test: Test, arguments: &Arguments) -> Trial {
-    let Test { name, needs, run } = test;
-    let chosen = |trial: Trial| (!arguments.is_filtered_out(&trial)).then_some(trial);
-    let Some(unmet) = chosen(Trial::test(name.as_str(), || Ok(())))
-        .filter(|_| !arguments.list)
-        .and_then(|_| need::unmet(needs))
-    else {
-        return Trial::test(name, move || run().map_err(|error| Failed::from(format!("{error:#}"))));
-    };
-    println!("skipped {name}: {unmet}");
-    Trial::ignorable_test(name, move || Ok(Completion::ignored_with(unmet)))
+    let tests = select::spread(tests.into_iter().collect());
+    let trials = tests.into_iter().filter_map(|test| select::trial(test, &arguments)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    times::show_longest();
+    conclusion.exit_code()
 }

@@ -12,7 +12,10 @@ use crate::{
 };
 
 pub fn tests() -> Vec<Test> {
-    tests![EGRESS: kernel_log_shows_each_loss, status_shows_what_is_running]
+    tests![
+        EGRESS: kernel_log_shows_each_loss;
+        EGRESS on any kernel: status_shows_what_is_running
+    ]
 }
 
 fn kernel_log_shows_each_loss() -> anyhow::Result<()> {
