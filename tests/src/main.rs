@@ -25,8 +25,9 @@ mod target;
 mod times;
 mod victim;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
+use kchaos::kernel::{WATCHDOG_VERB, watch};
 use libtest_mimic::Arguments;
 
 use need::Need;
@@ -72,6 +73,12 @@ fn name(module: &str, function: &str) -> String {
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(victim::VERB) {
         return victim::program::main();
+    }
+    // Tests that inject by themselves start what looks after it, as kchaos does.
+    if let [_, verb, journal] = &std::env::args().collect::<Vec<_>>()[..]
+        && verb == WATCHDOG_VERB
+    {
+        return if watch(Path::new(journal)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);

@@ -1,6 +1,7 @@
 //! The tasks of this repository: `cargo xtask <task>`.
 
 mod docker;
+mod docs;
 mod run;
 mod setup;
 mod stages;

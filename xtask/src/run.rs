@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::setup::is_root;
+
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -27,10 +29,39 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Runs a command to its end; an error if it fails.
+/// Runs a command to its end; an error if it fails or takes too long.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("starting {}", line(command)))?;
-    check(command, status)
+    let status = bounded(command).status().with_context(|| format!("starting {}", line(command)))?;
+    check_bounded(command, status)
+}
+
+/// More than anything takes that a stage runs, building everything from nothing included.
+const COMMAND_WITHIN_S: u64 = 40 * 60;
+/// For who was asked to end to do so.
+const ENDS_WITHIN_S: u64 = 20;
+/// How timeout(1) says that it was too late.
+const TOO_LATE: i32 = 124;
+
+/// The same command, which ends with all that it started when it takes too long, and when we are killed.
+pub(crate) fn bounded(command: &Command) -> Command {
+    let mut bounded = Command::new("setpriv");
+    bounded.args(["--pdeathsig", "TERM", "timeout"]);
+    if !is_root() {
+        // In the background, sudo could not ask for a password.
+        bounded.arg("--foreground");
+    }
+    bounded.arg(format!("--kill-after={ENDS_WITHIN_S}")).arg(COMMAND_WITHIN_S.to_string());
+    bounded.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        bounded.current_dir(folder);
+    }
+    bounded
 }
 
 /// Runs a command, and ends it if it takes longer than this.
@@ -77,6 +108,14 @@ pub(crate) fn line(command: &Command) -> String {
     variables.chain(words.map(|word| word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" ")
 }
 
+/// An error if a bounded command failed or took too long.
+pub(crate) fn check_bounded(command: &Command, status: ExitStatus) -> Result<()> {
+    if status.code() == Some(TOO_LATE) {
+        bail!("`{}` took longer than {} minutes", line(command), COMMAND_WITHIN_S / 60);
+    }
+    check(command, status)
+}
+
 fn check(command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
         bail!("`{}` failed: {status}", line(command));
@@ -94,6 +133,16 @@ mod tests {
         let error = run_within(Command::new("sleep").arg("30"), Duration::from_millis(200)).unwrap_err();
         assert!(error.to_string().contains("took longer"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_bounded_command_is_the_same_otherwise() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $A $B; pwd"]).env("A", "1").env_remove("B").current_dir("/");
+        let bounded = bounded(&command);
+        assert!(line(&bounded).starts_with("A=1 setpriv --pdeathsig TERM timeout "));
+        assert_eq!(bounded.get_current_dir(), Some("/".as_ref()));
+        assert_eq!(capture(&mut { bounded }).unwrap(), "1\n/\n");
     }
 
     #[test]

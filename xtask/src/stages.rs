@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check and every test, the quick ones first.
 
 use std::{
+    env,
     ffi::OsString,
     io::{BufRead as _, BufReader},
     process::{Command, ExitCode, Stdio},
@@ -12,11 +13,13 @@ use clap::ValueEnum;
 
 use crate::{
     docker::{self, Docker},
-    run::{cargo, line, run, target_dir},
+    docs,
+    run::{bounded, cargo, check_bounded, line, run, target_dir},
     setup::{self, Need, ebpf_cargo, has_subcommand, is_root},
     tally::Tally,
     tidy,
     toolchain::{self, Toolchain},
+    vm::{self, Lab, Results},
 };
 
 /// One of the things that are checked, in this order.
@@ -30,8 +33,12 @@ pub(crate) enum Stage {
     Clippy,
     /// Tests that need neither root nor the kernel half in the kernel.
     Unit,
+    /// The documentation's commands and specs.
+    Docs,
     /// Tests against the running kernel; they need root.
     Native,
+    /// The same on other kernels, in QEMU.
+    Vm,
 }
 
 impl Stage {
@@ -39,9 +46,19 @@ impl Stage {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    fn runs_tests(self) -> bool {
+    /// Has tests to choose from, and is quick if few are chosen.
+    fn is_filtered(self) -> bool {
         matches!(self, Self::Unit | Self::Native)
     }
+}
+
+/// What stages use and what they leave to one another.
+struct Run<'a> {
+    ebpf: Toolchain,
+    filter: &'a [OsString],
+    tally: Tally,
+    /// What the tests came to on the running kernel.
+    native: Option<Results>,
 }
 
 /// A stage that has ended.
@@ -55,18 +72,18 @@ struct Ended {
 pub(crate) fn test(only: Option<Stage>, filter: &[OsString]) -> Result<ExitCode> {
     let stages = chosen(only, !filter.is_empty());
     setup::ensure(Need::Test)?;
-    let toolchain = toolchain::select().map_err(|_| anyhow!("no toolchain for the kernel half"))?;
-    let mut tally = Tally::default();
+    let ebpf = toolchain::select().map_err(|_| anyhow!("no toolchain for the kernel half"))?;
+    let mut run = Run { ebpf, filter, tally: Tally::default(), native: None };
     let mut ended: Vec<Ended> = Vec::new();
     for &stage in &stages {
         println!("\n=== {} ===", stage.name());
         let started = Instant::now();
-        let failed_before = tally.failed();
-        let result = perform(stage, &toolchain, filter, &mut tally);
+        let failed_before = run.tally.failed();
+        let result = run.perform(stage);
         if let Err(error) = &result {
             println!("error: {error:#}");
-            if tally.failed() == failed_before {
-                tally.fail_once();
+            if run.tally.failed() == failed_before {
+                run.tally.fail_once();
             }
         }
         let failed = result.is_err();
@@ -75,7 +92,7 @@ pub(crate) fn test(only: Option<Stage>, filter: &[OsString]) -> Result<ExitCode>
             break;
         }
     }
-    summarize(&stages, &ended, &tally);
+    summarize(&stages, &ended, &run.tally);
     let failed = ended.iter().any(|ended| ended.result.is_err());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -85,22 +102,91 @@ fn chosen(only: Option<Stage>, filtered: bool) -> Vec<Stage> {
     match only {
         Some(stage) => vec![stage],
         None => {
-            Stage::value_variants().iter().copied().filter(|stage| !filtered || stage.runs_tests()).collect()
+            Stage::value_variants().iter().copied().filter(|stage| !filtered || stage.is_filtered()).collect()
         }
     }
 }
 
-fn perform(stage: Stage, ebpf: &Toolchain, filter: &[OsString], tally: &mut Tally) -> Result<()> {
-    match stage {
-        Stage::Tidy => match tidy::report() == ExitCode::SUCCESS {
-            true => Ok(()),
-            false => bail!("the tree is not tidy"),
-        },
-        Stage::Fmt => run(lint(ebpf, "fmt").args(["--all", "--check"])),
-        Stage::Clippy => clippy(ebpf),
-        Stage::Unit => unit(filter, tally),
-        Stage::Native => native(filter, tally),
+impl Run<'_> {
+    fn perform(&mut self, stage: Stage) -> Result<()> {
+        match stage {
+            Stage::Tidy => match tidy::report() == ExitCode::SUCCESS {
+                true => Ok(()),
+                false => bail!("the tree is not tidy"),
+            },
+            Stage::Fmt => run(lint(&self.ebpf, "fmt").args(["--all", "--check"])),
+            Stage::Clippy => clippy(&self.ebpf),
+            Stage::Unit => self.unit(),
+            Stage::Docs => self.docs(),
+            Stage::Native => self.native(),
+            Stage::Vm => self.vm(),
+        }
     }
+
+    fn unit(&mut self) -> Result<()> {
+        let mut command = cargo();
+        command.args(["test", "--workspace", "--exclude", "chaos-ebpf", "--exclude", "chaos-tests"]);
+        run_tests(command.args(["--no-fail-fast", "--"]).args(self.filter), &mut self.tally).map(drop)
+    }
+
+    fn docs(&mut self) -> Result<()> {
+        let tasks = docs::check()?;
+        tasks.lines().for_each(|line| {
+            println!("{line}");
+            self.tally.read(line);
+        });
+        let failed = self.tally.failed();
+        let mut command = cargo();
+        command.args(["test", "--package", "chaos-tests", "--test", "docs", "--"]).args(self.filter);
+        run_tests(&mut command, &mut self.tally)?;
+        match failed {
+            0 => Ok(()),
+            failed => bail!("{failed} commands of the documentation are wrong"),
+        }
+    }
+
+    fn native(&mut self) -> Result<()> {
+        // The tests run the program, and make it die at its fault points.
+        run(cargo().args(["build", "--package", "chaos-user", "--features", "fault-points"]))?;
+        let mut command = cargo();
+        command.args(["test", "--package", "chaos-tests", "--test", "kchaos", "--"]).args(self.filter);
+        if !is_root() {
+            println!("not root: the tests are run by sudo");
+            let target = format!("{}_UNKNOWN_LINUX_GNU", env::consts::ARCH.to_uppercase());
+            command.env(format!("CARGO_TARGET_{target}_RUNNER"), "sudo --preserve-env");
+        }
+        let docker = Docker::start();
+        match &docker {
+            Ok(docker) => {
+                println!("Docker is at {}", docker.host());
+                command.env(docker::HOST_VARIABLE, docker.host());
+            }
+            Err(error) => println!("no Docker for the tests that need it: {error:#}"),
+        }
+        let output = run_tests(&mut command, &mut self.tally)?;
+        self.native = Some(Results::of(&output));
+        Ok(())
+    }
+
+    /// Fails in CI where there can be no lab: then tests that this kernel skips run nowhere.
+    fn vm(&mut self) -> Result<()> {
+        if let Err(why) = vm::equip() {
+            return without_lab(&why, env::var_os("CI").is_some(), &mut self.tally);
+        }
+        let totals = Lab::whole(self.native.take(), self.filter).run()?;
+        let result = totals.check();
+        self.tally.add(totals);
+        result
+    }
+}
+
+fn without_lab(why: &anyhow::Error, in_ci: bool, tally: &mut Tally) -> Result<()> {
+    if in_ci {
+        bail!("the lab cannot run here: {why:#}");
+    }
+    println!("the lab cannot run here: {why:#}");
+    tally.skip(vec![format!("every test on the lab's kernels: {why:#}")]);
+    Ok(())
 }
 
 /// A subcommand of this cargo, or of the kernel half's where this one has none.
@@ -132,60 +218,25 @@ fn ebpf_clippy(ebpf: &Toolchain) -> Command {
     command
 }
 
-fn unit(filter: &[OsString], tally: &mut Tally) -> Result<()> {
-    let mut command = cargo();
-    command.args([
-        "test",
-        "--workspace",
-        "--exclude",
-        "chaos-ebpf",
-        "--exclude",
-        "chaos-tests",
-        "--no-fail-fast",
-    ]);
-    run_tests(command.arg("--").args(filter), tally)
-}
-
-fn native(filter: &[OsString], tally: &mut Tally) -> Result<()> {
-    // The tests run the program, and make it die at its fault points.
-    run(cargo().args(["build", "--package", "chaos-user", "--features", "fault-points"]))?;
-    let mut command = cargo();
-    command.args(["test", "--package", "chaos-tests", "--no-fail-fast", "--"]).args(filter);
-    if !is_root() {
-        println!("not root: the tests are run by sudo");
-        let target = format!("{}_UNKNOWN_LINUX_GNU", std::env::consts::ARCH.to_uppercase());
-        command.env(format!("CARGO_TARGET_{target}_RUNNER"), "sudo --preserve-env");
-    }
-    let docker = Docker::start();
-    match &docker {
-        Ok(docker) => {
-            println!("Docker is at {}", docker.host());
-            command.env(docker::HOST_VARIABLE, docker.host());
-        }
-        Err(error) => println!("no Docker for the tests that need it: {error:#}"),
-    }
-    run_tests(&mut command, tally)
-}
-
-/// Runs `cargo test`, showing what it prints and adding it up.
-fn run_tests(command: &mut Command, tally: &mut Tally) -> Result<()> {
-    let mut child = command
+/// Runs `cargo test`, showing what it prints and adding it up; returns that.
+fn run_tests(command: &mut Command, tally: &mut Tally) -> Result<String> {
+    let mut child = bounded(command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {}", line(command)))?;
     let output = child.stdout.take().context("its output was piped")?;
+    let mut all = String::new();
     for bytes in BufReader::new(output).split(b'\n') {
         let bytes = bytes?;
         let text = String::from_utf8_lossy(&bytes);
         println!("{text}");
         tally.read(&text);
+        all.push_str(&text);
+        all.push('\n');
     }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", line(command));
-    }
-    Ok(())
+    check_bounded(command, child.wait()?)?;
+    Ok(all)
 }
 
 fn summarize(stages: &[Stage], ended: &[Ended], tally: &Tally) {
@@ -213,7 +264,17 @@ mod tests {
     #[test]
     fn a_filter_leaves_the_stages_that_have_tests() {
         assert_eq!(chosen(None, true), [Stage::Unit, Stage::Native]);
-        assert_eq!(chosen(None, false).len(), 5);
+        assert_eq!(chosen(None, false).len(), 7);
         assert_eq!(chosen(Some(Stage::Fmt), true), [Stage::Fmt]);
+    }
+
+    #[test]
+    fn a_machine_without_a_lab_fails_in_ci_only() {
+        let why = anyhow!("no QEMU");
+        let mut tally = Tally::default();
+        assert!(without_lab(&why, true, &mut tally).is_err());
+        without_lab(&why, false, &mut tally).unwrap();
+        assert_eq!(tally.skipped_names(), ["every test on the lab's kernels: no QEMU"]);
+        assert_eq!(tally.to_string(), "0 passed, 0 failed, 1 skipped");
     }
 }

@@ -1,6 +1,8 @@
 //! Adds up what test programs print.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
+
+use crate::vm::Totals;
 
 /// How many tests passed, failed, and which were skipped.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -9,6 +11,8 @@ pub(crate) struct Tally {
     failed: u64,
     skipped: u64,
     skipped_names: Vec<String>,
+    /// From lines `skipped NAME: REASON`, which come before the test's own.
+    reasons: BTreeMap<String, String>,
 }
 
 impl Tally {
@@ -18,9 +22,25 @@ impl Tally {
             self.passed += number_before(summary, " passed");
             self.failed += number_before(summary, " failed");
             self.skipped += number_before(summary, " ignored");
-        } else if let Some(name) = ignored(line) {
-            self.skipped_names.push(name);
+        } else if let Some((name, reason)) = line.strip_prefix("skipped ").and_then(|s| s.split_once(": ")) {
+            self.reasons.insert(name.to_owned(), reason.to_owned());
+        } else if let Some((name, printed)) = ignored(line) {
+            let reason = self.reasons.remove(name).map(|reason| format!(": {reason}"));
+            self.skipped_names.push(format!("{name}{}", reason.as_deref().unwrap_or(printed)));
         }
+    }
+
+    /// Takes in what the lab came to.
+    pub(crate) fn add(&mut self, lab: Totals) {
+        self.passed += lab.passed as u64;
+        self.failed += lab.failed as u64;
+        self.skip(lab.skipped);
+    }
+
+    /// Takes in what was skipped, each with where and why.
+    pub(crate) fn skip(&mut self, what: Vec<String>) {
+        self.skipped += what.len() as u64;
+        self.skipped_names.extend(what);
     }
 
     /// A failure that is no test's: of a check, or of a program that could not be built or run.
@@ -51,11 +71,10 @@ fn number_before(summary: &str, word: &str) -> u64 {
     before.and_then(|text| text.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// The name in `test NAME ... ignored` and in `test NAME ... ignored, REASON`.
-fn ignored(line: &str) -> Option<String> {
+/// The name in `test NAME ... ignored`, and what comes after it.
+fn ignored(line: &str) -> Option<(&str, &str)> {
     let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    let reason = outcome.strip_prefix("ignored")?;
-    Some(format!("{}{reason}", name.trim_end()))
+    Some((name.trim_end(), outcome.strip_prefix("ignored")?))
 }
 
 #[cfg(test)]
@@ -65,15 +84,29 @@ mod tests {
     #[test]
     fn adds_up_several_programs() {
         let mut tally = Tally::default();
-        let output = "running 3 tests\ntest a::b ... ok\ntest a::c ... ignored, needs Docker\n\
+        let output = "skipped net::slow: needs tcx: no\nrunning 3 tests\ntest a::b ... ok\ntest a::c ... ignored, needs Docker\n\
             test a::d ... FAILED\n\
             test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
             test src/lib.rs - f (line 3) ... ignored\n\
-            test net::slow     ... ignored\n\
+            test net::slow     ... ignored (needs tcx: no)\n\
             test result: ok. 41 passed; 0 failed; 2 ignored; 0 measured; 7 filtered out\n";
         output.lines().for_each(|line| tally.read(line));
         assert_eq!(tally.to_string(), "42 passed, 1 failed, 3 skipped");
-        assert_eq!(tally.skipped_names(), ["a::c, needs Docker", "src/lib.rs - f (line 3)", "net::slow"]);
+        assert_eq!(
+            tally.skipped_names(),
+            ["a::c, needs Docker", "src/lib.rs - f (line 3)", "net::slow: needs tcx: no"]
+        );
+    }
+
+    #[test]
+    fn adds_the_lab() {
+        let mut tally = Tally::default();
+        "skipped a: needs tcx: no\ntest a ... ignored\ntest result: ok. 1 passed; 0 failed; 1 ignored\n"
+            .lines()
+            .for_each(|line| tally.read(line));
+        tally.add(Totals { passed: 7, failed: 1, skipped: vec!["a on deb61: needs tcx: no".into()] });
+        assert_eq!(tally.to_string(), "8 passed, 1 failed, 2 skipped");
+        assert_eq!(tally.skipped_names(), ["a: needs tcx: no", "a on deb61: needs tcx: no"]);
     }
 
     #[test]

@@ -62,6 +62,14 @@ struct Summary {
     rollback: Rollback,
 }
 
+impl InjectArgs {
+    /// Whether what is asked for makes sense.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let FaultArgs::Loss { loss, .. } = &self.fault;
+        loss.fault().map(drop)
+    }
+}
+
 /// Injects until the time is over or somebody stops it.
 pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let common = &args.fault.common;

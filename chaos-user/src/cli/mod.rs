@@ -14,7 +14,7 @@ mod terminal;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     demo::{CLIENT_VERB, SERVICE_VERB, service},
@@ -128,6 +128,18 @@ fn mechanism(text: &str) -> Result<Mechanism, String> {
     let names = || Mechanism::ALL.iter().map(|mechanism| mechanism.name());
     let found = Mechanism::ALL.into_iter().find(|mechanism| mechanism.name() == text);
     found.ok_or_else(|| units::did_you_mean(text, names()))
+}
+
+/// Whether a command line would be understood, without the program's name; the error says why not. It does nothing.
+pub fn check(arguments: &[String]) -> anyhow::Result<()> {
+    let words = std::iter::once("kchaos").chain(arguments.iter().map(String::as_str));
+    match Cli::try_parse_from(words) {
+        Ok(Cli { verb: Verb::Inject(inject), .. }) => inject.check(),
+        Ok(_) => Ok(()),
+        // These are answers, not errors.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Parses, dispatches, prints one error, sets the exit code.

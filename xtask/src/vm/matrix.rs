@@ -7,6 +7,9 @@ use super::results::{Outcome, Results};
 /// What came of the tests on one kernel, under its name.
 pub(super) type Column<'a> = (&'a str, &'a Results);
 
+/// What the marks mean.
+pub(super) const LEGEND: &str = "✓ passed, ✗ failed, ○ skipped, - need not run there";
+
 /// Every test and what came of it on every kernel.
 pub(super) fn render(columns: &[Column<'_>]) -> String {
     let names = names(columns);
@@ -22,11 +25,11 @@ pub(super) fn render(columns: &[Column<'_>]) -> String {
     format!("{:<width$}{heading}\n{}", "", rows.collect::<String>())
 }
 
-/// Tests that every kernel skipped.
+/// Tests that no kernel ran.
 pub(super) fn ran_nowhere<'a>(columns: &[Column<'a>]) -> Vec<&'a str> {
     let ran = |name: &&str| {
         let outcomes = columns.iter().filter_map(|(_, results)| results.get(name));
-        outcomes.into_iter().any(|outcome| !matches!(outcome, Outcome::Skipped(_)))
+        outcomes.into_iter().any(|outcome| matches!(outcome, Outcome::Passed | Outcome::Failed))
     };
     names(columns).into_iter().filter(|name| !ran(name)).collect()
 }
@@ -39,7 +42,8 @@ fn mark(outcome: Option<&Outcome>) -> char {
     match outcome {
         Some(Outcome::Passed) => '✓',
         Some(Outcome::Failed) => '✗',
-        Some(Outcome::Skipped(_)) => '–',
+        Some(Outcome::Skipped(_)) => '○',
+        Some(Outcome::LeftOut) => '-',
         None => ' ',
     }
 }
@@ -50,12 +54,12 @@ mod tests {
 
     #[test]
     fn shows_every_test_on_every_kernel() {
-        let old = Results::of("test net::a ... ok\ntest b ... ignored\ntest c ... ignored\n");
+        let old = Results::of("test net::a ... ok\nleft out b: one is enough\ntest c ... ignored\n");
         let new = Results::of("test net::a ... FAILED\ntest c ... ignored\n");
         let columns = [("deb61", &old), ("native", &new)];
         assert_eq!(
             render(&columns),
-            "        deb61  native\nb         –\nc         –      –\nnet::a    ✓      ✗\n"
+            "        deb61  native\nb         -\nc         ○      ○\nnet::a    ✓      ✗\n"
         );
         assert_eq!(ran_nowhere(&columns), ["b", "c"]);
     }

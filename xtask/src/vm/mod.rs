@@ -18,7 +18,14 @@ mod results;
 mod run;
 mod summary;
 
-use std::{ffi::OsString, fs, path::PathBuf, sync::Mutex, thread, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum as _};
@@ -28,8 +35,12 @@ use fetch::Bootable;
 use kernels::{LabKernel, Source};
 use programs::Programs;
 use qemu::Accel;
-use results::Results;
+pub(crate) use results::Results;
 use run::Report;
+pub(crate) use summary::Totals;
+
+/// How long each kernel may take.
+const LIMIT_MIN: u64 = 10;
 
 /// Options of `cargo xtask vm`.
 #[derive(Debug, Args)]
@@ -47,7 +58,7 @@ pub(crate) struct VmArgs {
     #[arg(long, value_enum, default_value = "tcg")]
     accel: Accel,
     /// How long each kernel may take.
-    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    #[arg(long, value_name = "MINUTES", default_value_t = LIMIT_MIN)]
     limit: u64,
     /// The output of the tests on the running kernel, for a column of its own.
     #[arg(long, value_name = "FILE")]
@@ -78,33 +89,86 @@ pub(crate) fn build_kernel(args: &KernelArgs) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests on kernels of the lab; an error if any of it failed.
+/// Runs what `cargo xtask vm` was asked for; an error if any of it failed.
 pub(crate) fn test(args: &VmArgs) -> Result<()> {
+    equip()?;
+    let native = args.native.as_ref().map(fs::read_to_string).transpose().context("--native")?;
+    let lab = Lab {
+        kernels: match args.kernels.as_slice() {
+            [] => LabKernel::value_variants().to_vec(),
+            named => unique(named),
+        },
+        image: args.kernel.clone(),
+        jobs: args.jobs,
+        accel: args.accel,
+        limit: Duration::from_secs(args.limit * 60),
+        native: native.map(|output| Results::of(&output)),
+        tests: args.tests.clone(),
+        instead: args.run.clone(),
+        filter: args.filter.clone(),
+    };
+    let totals = lab.run()?;
+    println!("\n{totals}");
+    totals.check()
+}
+
+/// Makes this machine able to run the lab, or says why it is not.
+pub(crate) fn equip() -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the lab's kernels are for x86-64");
     }
-    setup::ensure(Need::Vm)?;
-    let native = args.native.as_ref().map(fs::read_to_string).transpose().context("--native")?;
-    let native = native.map(|output| Results::of(&output));
-    let chosen = match args.kernels.as_slice() {
-        [] => LabKernel::value_variants().to_vec(),
-        named => unique(named),
-    };
-    let programs = Programs::ensure(args.tests.clone(), args.run.is_none())?;
-    let bootable = chosen.iter().map(|kernel| Ok((*kernel, bootable(*kernel, args)?)));
-    let bootable = bootable.collect::<Result<Vec<_>>>()?;
-    let plan = run::Plan {
-        programs,
-        accel: args.accel,
-        limit: Duration::from_secs(args.limit * 60),
-        filter: args.filter.clone(),
-        instead: args.run.clone(),
-    };
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let reports = run_all(&plan, bootable, args.jobs.unwrap_or(cpus))?;
-    // Only the whole lab can say that a test runs nowhere.
-    let whole = chosen.len() == LabKernel::value_variants().len() && native.is_some();
-    summary::report(&reports, native.as_ref(), whole)
+    setup::ensure(Need::Vm)
+}
+
+/// What to run in the lab.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    kernels: Vec<LabKernel>,
+    image: Option<PathBuf>,
+    jobs: Option<usize>,
+    accel: Accel,
+    limit: Duration,
+    native: Option<Results>,
+    tests: Option<PathBuf>,
+    instead: Option<String>,
+    filter: Vec<OsString>,
+}
+
+impl Lab {
+    /// All kernels, emulated, with what the tests came to on the running kernel, if they were run there.
+    pub(crate) fn whole(native: Option<Results>, filter: &[OsString]) -> Self {
+        Self {
+            kernels: LabKernel::value_variants().to_vec(),
+            image: None,
+            jobs: None,
+            accel: Accel::Tcg,
+            limit: Duration::from_secs(LIMIT_MIN * 60),
+            native,
+            tests: None,
+            instead: None,
+            filter: filter.to_vec(),
+        }
+    }
+
+    /// Runs it, and shows what came of it.
+    pub(crate) fn run(self) -> Result<Totals> {
+        let programs = Programs::ensure(self.tests, self.instead.is_none())?;
+        let bootable =
+            self.kernels.iter().map(|kernel| Ok((*kernel, bootable(*kernel, self.image.as_deref())?)));
+        let bootable = bootable.collect::<Result<Vec<_>>>()?;
+        // Only the whole lab can say that a test runs nowhere.
+        let whole = bootable.len() == LabKernel::value_variants().len();
+        let plan = run::Plan {
+            programs,
+            accel: self.accel,
+            limit: self.limit,
+            filter: self.filter,
+            instead: self.instead,
+        };
+        let cpus = thread::available_parallelism().map_or(1, usize::from);
+        let reports = run_all(&plan, bootable, self.jobs.unwrap_or(cpus))?;
+        Ok(summary::report(&reports, self.native.as_ref(), whole))
+    }
 }
 
 fn unique(named: &[LabKernel]) -> Vec<LabKernel> {
@@ -114,10 +178,10 @@ fn unique(named: &[LabKernel]) -> Vec<LabKernel> {
     kernels
 }
 
-fn bootable(kernel: LabKernel, args: &VmArgs) -> Result<Bootable> {
+fn bootable(kernel: LabKernel, image: Option<&Path>) -> Result<Bootable> {
     let bootable = match kernel.source() {
         Source::Packages(packages) => fetch::ensure(kernel, &packages),
-        Source::Built => fei::ensure(args.kernel.as_deref()),
+        Source::Built => fei::ensure(image),
     };
     bootable.with_context(|| kernel.name())
 }

@@ -24,12 +24,12 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Builds what is not given.
+    /// Builds what is not given. Emulation is slow enough: a debug build takes three times as long to load
+    /// programs and to read BTF.
     pub(super) fn ensure(tests: Option<PathBuf>, wanted: bool) -> Result<Self> {
         let kchaos = match env::var_os(KCHAOS_VARIABLE) {
             Some(kchaos) => absolute(Path::new(&kchaos))?,
             None => {
-                // Emulation is slow enough: a debug build takes three times as long to load its programs.
                 let package = ["--package", "chaos-user", "--bin", "kchaos", "--features", "fault-points"];
                 run(cargo().args(["build", "--release"]).args(package))?;
                 absolute(&target_dir().join("release/kchaos"))?
@@ -56,7 +56,7 @@ fn absolute(program: &Path) -> Result<PathBuf> {
 
 fn build_tests() -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["test", "--package", "chaos-tests", "--no-run"]);
+    command.args(["test", "--release", "--package", "chaos-tests", "--test", "kchaos", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = output(&mut command)?;
     test_program(&output).context("cargo built no test program")

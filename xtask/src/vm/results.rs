@@ -11,11 +11,13 @@ pub(super) enum Outcome {
     Failed,
     /// It was not run, and why.
     Skipped(String),
+    /// It need not run here: on every kernel it shows the same.
+    LeftOut,
 }
 
 /// What came of the tests on one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Results {
+pub(crate) struct Results {
     tests: BTreeMap<String, Outcome>,
     /// From lines `skipped NAME: REASON`.
     reasons: BTreeMap<String, String>,
@@ -27,7 +29,7 @@ pub(super) struct Results {
 
 impl Results {
     /// Reads the whole of an output.
-    pub(super) fn of(output: &str) -> Self {
+    pub(crate) fn of(output: &str) -> Self {
         let mut results = Self::default();
         output.lines().for_each(|line| results.read(line));
         results
@@ -40,6 +42,9 @@ impl Results {
             if let Some((name, reason)) = skipped.split_once(": ") {
                 self.reasons.insert(name.to_owned(), reason.to_owned());
             }
+        } else if let Some((name, _)) = line.strip_prefix("left out ").and_then(|left| left.split_once(": "))
+        {
+            self.tests.insert(name.to_owned(), Outcome::LeftOut);
         } else if let Some(summary) = line.strip_prefix("test result: ") {
             let counts = summary.split([';', '.']).filter_map(counted).sum::<u64>();
             *self.announced.get_or_insert(0) += counts;
@@ -85,9 +90,9 @@ impl Results {
         self.tests.iter().map(|(name, outcome)| (name.as_str(), outcome))
     }
 
-    /// How many tests there were.
+    /// How many tests there were for this kernel.
     pub(super) fn len(&self) -> usize {
-        self.tests.len()
+        self.tests.values().filter(|outcome| **outcome != Outcome::LeftOut).count()
     }
 
     /// How many passed, failed, and were skipped.
@@ -102,7 +107,7 @@ impl Results {
 
     /// Tests whose outcome could not be read, according to the program's own count.
     pub(super) fn unread(&self) -> u64 {
-        self.announced.unwrap_or(0).saturating_sub(self.tests.len() as u64)
+        self.announced.unwrap_or(0).saturating_sub(self.len() as u64)
     }
 
     /// Whether the program told its own count, as it does at its end.
@@ -137,6 +142,16 @@ mod tests {
         assert_eq!(results.get("net::tcx::goes"), Some(&Outcome::Skipped(reason.into())));
         assert_eq!(results.get("docker::one"), Some(&Outcome::Skipped("needs Docker: none".into())));
         assert_eq!((results.unread(), results.complete()), (0, true));
+    }
+
+    #[test]
+    fn a_test_that_is_left_out_does_not_count() {
+        let results = Results::of(
+            "left out report::says: one kernel is enough\ntest net::hurts ... ok\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.00s\n",
+        );
+        assert_eq!(results.get("report::says"), Some(&Outcome::LeftOut));
+        assert_eq!((results.len(), results.counts(), results.unread()), (1, (1, 0, 0), 0));
     }
 
     #[test]

@@ -25,8 +25,8 @@ use crate::run::{root, target_dir};
 
 /// Tells the tests which kernel of the lab they are on.
 const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
-/// Guests have two processors.
-const TEST_THREADS: &str = "2";
+/// Guests have two processors, but half of the time a test waits: for a lease to end, for an experiment's phase.
+const TEST_THREADS: &str = "4";
 
 /// How much of a console is shown when something went wrong.
 const EXCERPT_LINES: usize = 16;

@@ -1,5 +1,7 @@
 //! The end of a run: a line per kernel, the matrix, and whether it failed.
 
+use std::{fmt, fs};
+
 use anyhow::{Result, bail};
 
 use super::{
@@ -8,34 +10,58 @@ use super::{
     run::Report,
 };
 
-/// Prints everything; an error if anything failed.
-pub(super) fn report(reports: &[Report], native: Option<&Results>, whole: bool) -> Result<()> {
-    kernels(reports);
-    let columns: Vec<Column<'_>> = reports
-        .iter()
-        .map(|report| (report.kernel.name(), &report.results))
-        .chain(native.map(|results| ("native", results)))
-        .collect();
-    if columns.iter().any(|(_, results)| results.len() > 0) {
-        println!("\n{}", matrix::render(&columns));
-        skipped(&columns);
-    }
-    problems(reports);
-    let nowhere = matrix::ran_nowhere(&columns);
-    if !nowhere.is_empty() {
-        println!("\nran on none of these: {}", nowhere.join(", "));
-    }
-    let (passed, failed, skipped) = totals(reports);
-    let problems = reports.iter().map(|report| report.problems.len()).sum::<usize>();
-    let failed = failed + problems + if whole { nowhere.len() } else { 0 };
-    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-    if failed > 0 {
-        bail!("not everything works on every kernel");
-    }
-    Ok(())
+/// The column of the running kernel.
+const NATIVE: &str = "native";
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+
+/// What all kernels of the lab came to; a test counts once for each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// How many passed.
+    pub(crate) passed: usize,
+    /// How many failed; a kernel in trouble and a test that ran nowhere are failures too.
+    pub(crate) failed: usize,
+    /// Each that was skipped, where and why.
+    pub(crate) skipped: Vec<String>,
 }
 
-fn kernels(reports: &[Report]) {
+impl Totals {
+    /// An error if anything failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed > 0 {
+            bail!("not everything works on every kernel");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len())
+    }
+}
+
+/// Prints everything. `whole` says that it was the whole lab.
+pub(super) fn report(reports: &[Report], native: Option<&Results>, whole: bool) -> Totals {
+    let mut columns: Vec<Column<'_>> =
+        reports.iter().map(|report| (report.kernel.name(), &report.results)).collect();
+    let skipped = skipped(&columns);
+    columns.extend(native.map(|results| (NATIVE, results)));
+    kernels(reports, native);
+    if columns.iter().any(|(_, results)| results.len() > 0) {
+        println!("\n{}{}", matrix::render(&columns), matrix::LEGEND);
+        skipped.iter().for_each(|line| println!("skipped {line}"));
+    }
+    problems(reports);
+    let nowhere = if whole && native.is_some() { matrix::ran_nowhere(&columns) } else { Vec::new() };
+    if !nowhere.is_empty() {
+        println!("\n✗ ran nowhere: {}", nowhere.join(", "));
+    }
+    let (passed, failed) = totals(reports);
+    Totals { passed, failed: failed + nowhere.len(), skipped }
+}
+
+fn kernels(reports: &[Report], native: Option<&Results>) {
     println!(
         "\n{:<8} {:<24} {:>6} {:>6} {:>7} {:>7} {:>8}  not there",
         "kernel", "release", "boot s", "all s", "passed", "failed", "skipped"
@@ -51,16 +77,24 @@ fn kernels(reports: &[Report]) {
             report.missing.join(", ")
         );
     }
+    if let Some(results) = native {
+        let (passed, failed, skipped) = results.counts();
+        let release = fs::read_to_string(RELEASE).unwrap_or_default();
+        let (release, none) = (release.trim(), "-");
+        println!("{NATIVE:<8} {release:<24} {none:>6} {none:>6} {passed:>7} {failed:>7} {skipped:>8}");
+    }
 }
 
-fn skipped(columns: &[Column<'_>]) {
-    for (kernel, results) in columns {
-        for (name, outcome) in results.iter() {
-            if let Outcome::Skipped(reason) = outcome {
-                println!("skipped on {kernel}: {name}: {reason}");
-            }
-        }
-    }
+/// Each test that was skipped: its name, where and why.
+fn skipped(columns: &[Column<'_>]) -> Vec<String> {
+    let of = |(kernel, results): &Column<'_>| {
+        let skipped = results.iter().filter_map(|(name, outcome)| match outcome {
+            Outcome::Skipped(reason) => Some(format!("{name} on {kernel}: {reason}")),
+            _ => None,
+        });
+        skipped.collect::<Vec<_>>()
+    };
+    columns.iter().flat_map(of).collect()
 }
 
 fn problems(reports: &[Report]) {
@@ -77,9 +111,28 @@ fn problems(reports: &[Report]) {
     }
 }
 
-fn totals(reports: &[Report]) -> (usize, usize, usize) {
-    reports
-        .iter()
-        .map(|report| report.results.counts())
-        .fold((0, 0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1, sum.2 + counts.2))
+fn totals(reports: &[Report]) -> (usize, usize) {
+    reports.iter().fold((0, 0), |(all_passed, all_failed), report| {
+        let (passed, failed, _) = report.results.counts();
+        (all_passed + passed, all_failed + failed + report.problems.len())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_skipped_is_told_with_where_and_why() {
+        let results = Results::of("skipped a::b: needs tcx\ntest a::b ... ignored\ntest a::c ... ok\n");
+        assert_eq!(skipped(&[("deb61", &results)]), ["a::b on deb61: needs tcx"]);
+    }
+
+    #[test]
+    fn a_failure_anywhere_is_one() {
+        let totals = Totals { passed: 3, failed: 1, skipped: vec!["a on deb61: b".into()] };
+        assert_eq!(totals.to_string(), "3 passed, 1 failed, 1 skipped");
+        assert!(totals.check().is_err());
+        assert!(Totals::default().check().is_ok());
+    }
 }
