@@ -65,8 +65,7 @@ struct Summary {
 impl InjectArgs {
     /// Whether what is asked for makes sense.
     pub fn check(&self) -> anyhow::Result<()> {
-        let FaultArgs::Loss { loss, .. } = &self.fault;
-        loss.fault().map(drop)
+        self.fault.fault().map(drop)
     }
 }
 
