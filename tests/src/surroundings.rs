@@ -25,6 +25,8 @@ use crate::{
 
 const BYTES: u64 = 4 << 20;
 const PACKETS: u64 = 500;
+/// The most that a segment carries on this wire.
+const SEGMENT_BYTES: u64 = 1460;
 
 pub fn tests() -> Vec<Test> {
     tests![
@@ -33,7 +35,8 @@ pub fn tests() -> Vec<Test> {
         TUN: loss_at_a_device_without_link_layer;
         NAT: loss_in_front_of_address_translation;
         FIREWALL: loss_comes_after_the_senders_firewall_and_before_the_receivers, loss_leaves_marks_alone;
-        EGRESS: loss_spares_the_loopback_device, loss_of_small_frames_and_fragments, loss_with_offloads_off
+        EGRESS: loss_spares_the_loopback_device, loss_of_small_frames_and_fragments,
+            loss_of_single_segments
     ]
 }
 
@@ -242,28 +245,37 @@ fn loss_of_small_frames_and_fragments() -> anyhow::Result<()> {
     let (lost, filtered) = (ended.outcome("injected")?, ended.outcome("filtered")?);
     ensure!(lost == 1 && filtered >= 3, "{lost} fragments lost, {filtered} without ports");
     ensure!(arrives()?, "nothing arrives afterwards");
-    under_loss(&lab)
+    under_loss(&lab).map(drop)
 }
 
-/// With segments cut by the stack, each is judged by itself.
-fn loss_with_offloads_off() -> anyhow::Result<()> {
+/// TCP hands over several segments at once whatever the device can do (net/core/sock.c, `sk_setup_caps`, 6.18), and
+/// they are cut behind us; unless it is told to take one at a time. Then each is judged by itself.
+fn loss_of_single_segments() -> anyhow::Result<()> {
     let lab = Lab::new()?;
+    run_in(&lab.inside, &format!("ip link set {DEVICE} gso_max_segs 1"))?;
     lab.offloads(false)?;
-    under_loss(&lab)
+    let judged = under_loss(&lab)?;
+    ensure!(
+        judged >= BYTES / SEGMENT_BYTES,
+        "{judged} packets judged for {BYTES} bytes: not single segments"
+    );
+    Ok(())
 }
 
-/// A connection gets everything through, and the segments lost are sent again.
-fn under_loss(lab: &Lab) -> anyhow::Result<()> {
+/// A connection gets everything through, and the segments lost are sent again. Returns how many packets were judged.
+fn under_loss(lab: &Lab) -> anyhow::Result<u64> {
     let cgroup = Cgroup::new()?;
     let victim = Victim::start(lab, &cgroup)?;
     let stream = Stream::new(lab, &victim, OUTSIDE)?;
     stream.deliver(BYTES)?;
-    let kchaos = controller::inject(&format!("loss --percent 2 --on {}", cgroup.target()))?;
+    let kchaos = controller::inject(&format!("loss --every 30 --on {}", cgroup.target()))?;
     stream.deliver(BYTES)?;
-    let lost = kchaos.interrupt()?.outcome("injected")?;
+    let ended = kchaos.interrupt()?;
+    let lost = ended.outcome("injected")?;
     let again = u64::from(stream.sender()?.retransmitted);
     ensure!(lost > 0 && again >= lost, "{lost} packets lost, {again} segments sent again");
-    stream.deliver(BYTES)
+    stream.deliver(BYTES)?;
+    ended.json()?["eligible"].as_u64().context("no count of those eligible")
 }
 
 /// Waits until packets get through a network that has just been set up.
