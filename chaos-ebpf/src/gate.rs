@@ -28,7 +28,9 @@ pub struct Subject {
 /// Descendants are covered without anybody having to register them, so there is no race with fork.
 #[inline(always)]
 pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
-    let mut found: Option<Subject> = None;
+    // Not an `Option<Subject>`: the compiler reads the rules of a `None`, which nobody has written, and the
+    // verifier refuses that.
+    let (mut found, mut subject) = (false, Subject { rules: 0, slot: 0 });
     for i in 0..MAX_LEVELS {
         if i as u32 >= global(&LEVELS.count) {
             break;
@@ -36,11 +38,11 @@ pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
         let id = ancestor_id(global(&LEVELS.level[i]));
         // SAFETY: entries are only replaced whole by user space, and outlive this program (RCU).
         if let Some(target) = unsafe { TARGETS.get(id) } {
-            let rules = target.rules | found.map_or(0, |above| above.rules);
-            found = Some(Subject { rules, slot: target.slot });
+            subject = Subject { rules: subject.rules | target.rules, slot: target.slot };
+            found = true;
         }
     }
-    found
+    found.then_some(subject)
 }
 
 /// Asks each of `rules` in turn, until one says yes; returns its number. `clauses` gives the filter

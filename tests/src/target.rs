@@ -1,6 +1,6 @@
 //! Whom: what is covered by a target, and what is refused.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{bail, ensure};
 
@@ -17,8 +17,8 @@ use crate::{
 pub fn tests() -> Vec<Test> {
     tests![
         EGRESS: a_child_started_later_is_hit, a_cgroup_made_later_below_the_target_is_hit,
-            a_cgroup_beside_the_target_is_spared, a_process_stands_for_its_cgroup,
-            protected_targets_can_be_insisted_on;
+            a_cgroup_beside_the_target_is_spared, targets_at_two_depths_are_both_hit,
+            a_process_stands_for_its_cgroup, protected_targets_can_be_insisted_on;
         EGRESS on any kernel: protected_targets_are_refused_by_name,
             the_root_and_our_own_cgroup_are_refused, targets_that_are_not_there_are_refused,
             overlapping_groups_are_refused
@@ -75,6 +75,26 @@ fn a_cgroup_beside_the_target_is_spared() -> anyhow::Result<()> {
     ended.ensure_code(exit::OK)?;
     ensure!(ended.json()?["eligible"] == 200, "others' packets were counted: {}", ended.output);
     hit.is_open("after")
+}
+
+fn targets_at_two_depths_are_both_hit() -> anyhow::Result<()> {
+    let (lab, high, around) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
+    let low = around.below("low")?;
+    let [first, second, third] =
+        [Victim::start(&lab, &high)?, Victim::start(&lab, &around)?, Victim::start(&lab, &around)?];
+    fs::write(low.join("cgroup.procs"), second.pid.to_string())?;
+    let (mut first, mut second) = (Flow::new(&lab, &first)?, Flow::new(&lab, &second)?);
+    let mut spared = Flow::new(&lab, &third)?;
+    first.is_open("before")?;
+    second.is_open("before")?;
+    let on = format!("--on {} --on {}/low", high.target(), around.target());
+    let kchaos = controller::inject(&format!("loss --percent 100 {on}"))?;
+    first.is_shut("during, high")?;
+    second.is_shut("during, low")?;
+    spared.is_open("during, between")?;
+    kchaos.interrupt()?.ensure_code(exit::OK)?;
+    first.is_open("after")?;
+    second.is_open("after")
 }
 
 fn a_process_stands_for_its_cgroup() -> anyhow::Result<()> {
