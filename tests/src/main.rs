@@ -15,6 +15,7 @@ mod foreign;
 mod lab;
 mod need;
 mod net;
+mod programs;
 mod report;
 mod safety;
 mod select;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         experiment::tests(),
         docker::tests(),
         capability::tests(),
+        programs::tests(),
     ];
     let tests = select::spread(tests.into_iter().collect());
     let trials = tests.into_iter().filter_map(|test| select::trial(test, &arguments)).collect();

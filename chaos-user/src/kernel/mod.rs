@@ -19,6 +19,7 @@ pub mod qdisc;
 mod raw_prog;
 pub mod sweep;
 pub mod test_run;
+pub mod verify;
 mod watchdog;
 mod wire;
 

@@ -48,9 +48,12 @@ pub enum RawProgramError {
     /// The object cannot be read.
     #[error("the object: {0}")]
     Object(#[from] aya_obj::ParseError),
-    /// There is no such program in it, or it is another kind.
-    #[error("the object has no program `{0}` for LSM")]
+    /// There is no such program in it.
+    #[error("the object has no program `{0}`")]
     NoProgram(String),
+    /// It is another kind.
+    #[error("the object's program `{0}` is not one for LSM")]
+    NotForLsm(String),
     /// A map has been taken out of the loaded object already.
     #[error("the loaded object does not hold map {0}: load raw programs before a map is taken out of it")]
     NoMap(String),
@@ -115,7 +118,8 @@ impl RawLink {
             btf::same_prototype(other, function).map_err(RawProgramError::Prototype)?;
         }
         let relocated = Relocated::new(object, ebpf, program)?;
-        let loaded = relocated.load(function_id).map_err(|(source, log)| RawProgramError::Refused {
+        let kind = relocated.modify_return(function_id)?;
+        let loaded = relocated.load(kind).map_err(|(source, log)| RawProgramError::Refused {
             function: function.to_owned(),
             source,
             log,
@@ -127,17 +131,31 @@ impl RawLink {
     }
 }
 
+/// What the kernel shall take a program for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProgramKind {
+    /// Its type.
+    pub(super) program_type: u32,
+    /// Where it will be attached; 0 where the type says it all.
+    pub(super) attach_type: u32,
+    /// BTF id of the function it will be attached to; 0 if it is none.
+    pub(super) function_id: u32,
+    /// Whether it may sleep.
+    pub(super) sleepable: bool,
+}
+
 /// One program, ready for the kernel.
 #[derive(Debug)]
-struct Relocated {
-    name: [u8; NAME_BYTES],
+pub(super) struct Relocated {
+    name: String,
     license: std::ffi::CString,
-    sleepable: bool,
+    section: ProgramSection,
     function: Function,
 }
 
 impl Relocated {
-    fn new(object: &[u8], ebpf: &Ebpf, program: &str) -> Result<Self, RawProgramError> {
+    /// Relocates a program of the object that `ebpf` was loaded from to the maps it holds.
+    pub(super) fn new(object: &[u8], ebpf: &Ebpf, program: &str) -> Result<Self, RawProgramError> {
         let no_program = || RawProgramError::NoProgram(program.to_owned());
         let mut object = Object::parse(object)?;
         let maps = mem::take(&mut object.maps);
@@ -153,39 +171,62 @@ impl Relocated {
         object.relocate_maps(held.into_iter(), &text)?;
         object.relocate_calls(&text)?;
         let parsed = object.programs.get(program).ok_or_else(no_program)?;
-        let ProgramSection::Lsm { sleepable } = parsed.section else { return Err(no_program()) };
         let function = object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
-        Ok(Self { name: kernel_name(program), license: parsed.license.clone(), sleepable, function })
+        let (license, section) = (parsed.license.clone(), parsed.section.clone());
+        Ok(Self { name: program.to_owned(), license, section, function })
     }
 
-    /// Loads it for the function with this BTF id. The verifier is asked for its reasons only when it refuses:
-    /// it is faster without.
-    fn load(&self, function_id: u32) -> Result<OwnedFd, (io::Error, VerifierLog)> {
-        self.try_load(function_id, &mut []).map_err(|error| {
-            let mut log = vec![0; LOG_BYTES];
-            let again = self.try_load(function_id, &mut log).err();
-            let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
-            (again.unwrap_or(error), VerifierLog(log.trim_end().to_owned()))
+    /// What the object says it is.
+    pub(super) fn section(&self) -> &ProgramSection {
+        &self.section
+    }
+
+    /// As fmod_ret of the function with this BTF id.
+    pub(super) fn modify_return(&self, function_id: u32) -> Result<ProgramKind, RawProgramError> {
+        let ProgramSection::Lsm { sleepable } = self.section else {
+            return Err(RawProgramError::NotForLsm(self.name.clone()));
+        };
+        Ok(ProgramKind {
+            program_type: BPF_PROG_TYPE_TRACING,
+            attach_type: BPF_MODIFY_RETURN,
+            function_id,
+            sleepable,
         })
     }
 
-    fn try_load(&self, function_id: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
+    /// Loads it. The verifier is asked for its reasons only when it refuses: it is faster without.
+    fn load(&self, kind: ProgramKind) -> Result<OwnedFd, (io::Error, VerifierLog)> {
+        self.try_load(kind, BPF_LOG_REASONS, &mut []).map_err(|error| {
+            let mut log = vec![0; LOG_BYTES];
+            let again = self.try_load(kind, BPF_LOG_REASONS, &mut log).err();
+            (again.unwrap_or(error), VerifierLog(text(&log)))
+        })
+    }
+
+    /// Loads it, and returns with it what the verifier says of its own work.
+    pub(super) fn load_with_statistics(&self, kind: ProgramKind) -> io::Result<(OwnedFd, String)> {
+        let mut log = vec![0; STATISTICS_BYTES];
+        let loaded = self.try_load(kind, BPF_LOG_STATS, &mut log)?;
+        Ok((loaded, text(&log)))
+    }
+
+    fn try_load(&self, kind: ProgramKind, log_level: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
         let instructions: &[bpf_insn] = &self.function.instructions;
         let mut attributes = Load {
-            program_type: BPF_PROG_TYPE_TRACING,
+            program_type: kind.program_type,
             instruction_count: instructions.len() as u32,
             instructions: instructions.as_ptr() as u64,
             license: self.license.as_ptr() as u64,
-            log_level: (!log.is_empty()).into(),
+            log_level: if log.is_empty() { 0 } else { log_level },
             log_size: log.len() as u32,
             log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
             kernel_version: 0,
-            flags: if self.sleepable { BPF_F_SLEEPABLE } else { 0 },
-            name: self.name,
+            flags: if kind.sleepable { BPF_F_SLEEPABLE } else { 0 },
+            name: kernel_name(&self.name),
             ifindex: 0,
-            expected_attach_type: BPF_MODIFY_RETURN,
+            expected_attach_type: kind.attach_type,
             btf: [0; 9],
-            attach_btf_id: function_id,
+            attach_btf_id: kind.function_id,
         };
         let mut attempts_left = LOAD_ATTEMPTS;
         loop {
@@ -197,6 +238,11 @@ impl Relocated {
             }
         }
     }
+}
+
+/// What the verifier wrote.
+fn text(log: &[u8]) -> String {
+    CStr::from_bytes_until_nul(log).unwrap_or_default().to_string_lossy().trim_end().to_owned()
 }
 
 fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
@@ -232,8 +278,13 @@ const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_MODIFY_RETURN: u32 = 26;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 const NAME_BYTES: usize = 16;
+// include/linux/bpf_verifier.h, 6.18: BPF_LOG_LEVEL1 and BPF_LOG_STATS.
+const BPF_LOG_REASONS: u32 = 1;
+const BPF_LOG_STATS: u32 = 4;
 
 const LOG_BYTES: usize = 1 << 20;
+/// A line per function, and a few more.
+const STATISTICS_BYTES: usize = 1 << 14;
 const LOAD_ATTEMPTS: u32 = 5;
 
 /// The head of `union bpf_attr` for BPF_PROG_LOAD; the kernel takes what is missing as zeros.

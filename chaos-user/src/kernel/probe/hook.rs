@@ -32,7 +32,7 @@ use crate::{
 const ANSWER: c_int = libc::EIO;
 
 /// An entry point that any process may call, with nothing at stake.
-const SYSCALL: &str = if cfg!(target_arch = "x86_64") {
+pub const SYSCALL: &str = if cfg!(target_arch = "x86_64") {
     "__x64_sys_getpriority"
 } else if cfg!(target_arch = "aarch64") {
     "__arm64_sys_getpriority"

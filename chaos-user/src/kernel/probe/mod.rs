@@ -22,6 +22,7 @@ use super::{
 };
 use crate::fault::capability::{Capabilities, Capability, Probed};
 pub use hook::ACTIVE_LSMS;
+pub(super) use hook::{SYSCALL, vmlinux};
 use scratch::ScratchCgroup;
 
 /// Tries these capabilities.
@@ -139,7 +140,7 @@ fn modify_return(ebpf: &Ebpf, function: &str, written_for: Option<&str>) -> Resu
 }
 
 /// An error with what lies below it, on one line: its beginning, and what the verifier said last.
-fn why(error: &(dyn Error + 'static)) -> String {
+pub(super) fn why(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(below) = source {

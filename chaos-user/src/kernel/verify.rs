@@ -1,0 +1,397 @@
+//! Whether the kernel takes every program, and what its verifier says of each: how many instructions it walked
+//! through, how much of the stack may be used. Programs that grow meet the limits of older kernels first.
+//!
+//! Each program is loaded alone, the way its use loads it, and attached to nothing. It is loaded twice: by aya
+//! (programs for fmod_ret by `raw_prog`), and once more without BTF for the verifier's statistics, which aya
+//! drops where loading succeeds.
+
+use std::{
+    fmt, io, mem,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError},
+};
+use aya_obj::{
+    ProgramSection,
+    btf::{BtfError, BtfKind},
+    generated::{bpf_attach_type, bpf_prog_type},
+};
+use chaos_common::{
+    names::program,
+    net::NetConfig,
+    rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
+};
+
+use super::{
+    KernelError,
+    object::{self, Globals, ProbeGlobals},
+    probe::{SYSCALL, probe, vmlinux, why},
+    raw_prog::{ProgramKind, Relocated},
+};
+use crate::fault::capability::Capability;
+
+/// Where a program goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Where its section in the object says, or the verifier does not care.
+    Section,
+    /// A hook of LSM.
+    Lsm(&'static str),
+    /// A function of the kernel, before or after it.
+    Function(&'static str),
+    /// A function of the kernel, in its place.
+    ModifyReturn(&'static str),
+}
+
+/// One use of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    program: &'static str,
+    at: At,
+    /// Without this a kernel cannot have it.
+    needs: Capability,
+}
+
+const fn at(program: &'static str, at: At, needs: Capability) -> Use {
+    Use { program, at, needs }
+}
+
+/// Every use of every program. A program that is loaded for several functions stands here for one of each kind.
+pub const USES: &[Use] = &[
+    at(program::NET_EGRESS, At::Section, Capability::Clsact),
+    at(program::NET_INGRESS, At::Section, Capability::CgroupSkb),
+    at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
+    at(program::STEADY_INGRESS, At::Section, Capability::CgroupSkb),
+    at(program::STEADY_SYSCALLS, At::Section, Capability::SyscallTracepoint),
+    at(program::STEADY_RETRANSMITS, At::Section, Capability::RetransmitTracepoint),
+    at(program::PROBE_LSM, At::Lsm("file_open"), Capability::Lsm),
+    at(program::PROBE_RETURN, At::ModifyReturn("security_file_open"), Capability::FmodRetSecurity),
+    at(program::PROBE_RETURN, At::ModifyReturn(SYSCALL), Capability::FmodRetSyscall),
+    at(program::PROBE_FENTRY, At::Function(SYSCALL), Capability::Fentry),
+    at(program::PROBE_FEXIT, At::Function(SYSCALL), Capability::Fentry),
+    at(program::PROBE_KPROBE, At::Section, Capability::Kprobe),
+    at(program::PROBE_OVERRIDE, At::Section, Capability::Override),
+    at(program::PROBE_CONNECT, At::Section, Capability::SockAddr),
+    at(program::PROBE_SOCK_OPS, At::Section, Capability::SockOps),
+    at(program::BENCH_EMPTY, At::Section, Capability::Clsact),
+];
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program)?;
+        match self.at {
+            At::Section => Ok(()),
+            At::Lsm(hook) => write!(f, ":lsm/{hook}"),
+            At::Function(function) => write!(f, ":{function}"),
+            At::ModifyReturn(function) => write!(f, ":fmod_ret/{function}"),
+        }
+    }
+}
+
+/// With what constants programs are loaded: the verifier removes the code that these make unreachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Constants {
+    /// Those of a plan that asks for nothing.
+    Nothing,
+    /// Those of a plan that uses everything.
+    Everything,
+    /// The same with the kernel's log.
+    EverythingLogged,
+}
+
+impl Constants {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Everything, Self::EverythingLogged];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Everything => "everything",
+            Self::EverythingLogged => "everything+log",
+        }
+    }
+
+    fn globals(self) -> Globals {
+        if self == Self::Nothing {
+            let (levels, probe) =
+                (Levels { count: 0, level: [0; MAX_LEVELS] }, ProbeGlobals { cgroup: 0, ret: 0 });
+            return Globals { levels, slots: 1, rules: 1, net: NetConfig::NONE, kernel_log: false, probe };
+        }
+        let hook_rules = (1 << MAX_RULES_PER_HOOK) - 1;
+        let net = NetConfig {
+            egress_rules: hook_rules,
+            ingress_rules: hook_rules,
+            any_peer: 1,
+            any_peer_port: 1 << 1,
+            any_local_port: 1 << 2,
+            tcp: 1 << 3,
+            udp: 1 << 4,
+            icmp: 1 << 5,
+            other: 1 << 6,
+            uses: u32::MAX,
+            spare: 0,
+        };
+        Globals {
+            levels: Levels { count: MAX_LEVELS as u32, level: [1, 2, 3, 4] },
+            slots: 2,
+            rules: MAX_RULES_PER_HOOK,
+            net,
+            kernel_log: self == Self::EverythingLogged,
+            probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO },
+        }
+    }
+}
+
+/// What the kernel says of a program that it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Instructions that the verifier walked through, every path counted; at most 1,000,000.
+    pub verified: u32,
+    /// Instructions that are left when it is done.
+    pub translated: u32,
+    /// Stack of the program and of all functions it calls, in bytes; at most 512 along one path of calls.
+    pub stack_bytes: u32,
+}
+
+/// What came of loading a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel took it.
+    Verified(Figures),
+    /// The kernel lacks what the program is for; why it says so.
+    Lacking(Capability, String),
+    /// The kernel refused it, though it should not have.
+    Refused(String),
+}
+
+/// One program loaded once. Shown as one line, which `cargo xtask programs` reads.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// Which, and what for.
+    pub of: Use,
+    /// With what.
+    pub constants: Constants,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "program {} with={} ", self.of, self.constants.name())?;
+        match &self.outcome {
+            Outcome::Verified(Figures { verified, translated, stack_bytes }) => {
+                write!(f, "verified={verified} translated={translated} stack={stack_bytes}")
+            }
+            Outcome::Lacking(capability, why) => write!(f, "lacking {capability}: {why}"),
+            Outcome::Refused(why) => write!(f, "refused: {why}"),
+        }
+    }
+}
+
+/// Loads everything.
+pub fn verify_all() -> Result<Vec<Verification>, KernelError> {
+    let mut verifications = Vec::new();
+    for constants in Constants::ALL {
+        let mut ebpf = object::load(&constants.globals())?;
+        for of in USES {
+            let outcome = match load(&mut ebpf, of) {
+                Ok(figures) => Outcome::Verified(figures),
+                Err(why) => excuse(of.needs, why),
+            };
+            verifications.push(Verification { of: *of, constants, outcome });
+        }
+    }
+    Ok(verifications)
+}
+
+/// A kernel may lack what a program is for, and no more than that.
+fn excuse(needs: Capability, why: String) -> Outcome {
+    let probed = match probe(&[needs]) {
+        Ok(capabilities) => capabilities.probed,
+        Err(error) => return Outcome::Refused(format!("{why}; {error}")),
+    };
+    match probed.into_iter().find_map(|probed| probed.missing_because) {
+        Some(because) => Outcome::Lacking(needs, because),
+        None => Outcome::Refused(why),
+    }
+}
+
+fn load(ebpf: &mut Ebpf, of: &Use) -> Result<Figures, String> {
+    let program = ebpf.program_mut(of.program).ok_or("the object has no such program")?;
+    let program_type = bpf_prog_type::from(program.prog_type()) as u32;
+    if !matches!(of.at, At::ModifyReturn(_)) {
+        load_by_aya(program, of.at)?;
+    }
+    let relocated = Relocated::new(object::OBJECT, ebpf, of.program).map_err(|error| why(&error))?;
+    let kind = match of.at {
+        At::ModifyReturn(function) => {
+            relocated.modify_return(function_id(function)?).map_err(|error| why(&error))?
+        }
+        at => section_kind(program_type, relocated.section(), at)?,
+    };
+    let statistics = relocated.load_with_statistics(kind);
+    let (loaded, said) = statistics.map_err(|error| format!("without BTF: {error}"))?;
+    let translated = translated(&loaded).map_err(|error| error.to_string())?;
+    let (verified, stack_bytes) =
+        read_statistics(&said).ok_or_else(|| format!("no statistics in the verifier's log: {said}"))?;
+    Ok(Figures { verified, translated, stack_bytes })
+}
+
+/// Loads and lets go again.
+fn load_by_aya(program: &mut Program, at: At) -> Result<(), String> {
+    macro_rules! once {
+        ($program:expr, $load:expr) => {{
+            let loaded: Result<(), ProgramError> = $load;
+            loaded.and_then(|()| $program.unload())
+        }};
+    }
+    let loaded = match (program, at) {
+        (Program::SchedClassifier(program), At::Section) => once!(program, program.load()),
+        (Program::CgroupSkb(program), At::Section) => once!(program, program.load()),
+        (Program::CgroupSock(program), At::Section) => once!(program, program.load()),
+        (Program::CgroupSockAddr(program), At::Section) => once!(program, program.load()),
+        (Program::CgroupSockopt(program), At::Section) => once!(program, program.load()),
+        (Program::SockOps(program), At::Section) => once!(program, program.load()),
+        (Program::SkLookup(program), At::Section) => once!(program, program.load()),
+        (Program::RawTracePoint(program), At::Section) => once!(program, program.load()),
+        (Program::TracePoint(program), At::Section) => once!(program, program.load()),
+        (Program::KProbe(program), At::Section) => once!(program, program.load()),
+        (Program::Lsm(program), At::Lsm(hook)) => once!(program, program.load(hook, vmlinux()?)),
+        (Program::FEntry(program), At::Function(function)) => {
+            once!(program, program.load(function, vmlinux()?))
+        }
+        (Program::FExit(program), At::Function(function)) => {
+            once!(program, program.load(function, vmlinux()?))
+        }
+        (program, at) => {
+            return Err(format!("kernel/verify.rs does not know a {:?} at {at:?}", program.prog_type()));
+        }
+    };
+    loaded.map_err(|error| why(&error))
+}
+
+/// The same for the kernel, as aya tells it.
+fn section_kind(program_type: u32, section: &ProgramSection, at: At) -> Result<ProgramKind, String> {
+    use bpf_attach_type::{
+        BPF_CGROUP_SOCK_OPS, BPF_LSM_MAC, BPF_SK_LOOKUP, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT,
+    };
+    let attach_type = match section {
+        ProgramSection::CgroupSkb { attach_type } => attach_type.map(bpf_attach_type::from),
+        ProgramSection::CgroupSock { attach_type } => Some((*attach_type).into()),
+        ProgramSection::CgroupSockAddr { attach_type } => Some((*attach_type).into()),
+        ProgramSection::CgroupSockopt { attach_type } => Some((*attach_type).into()),
+        ProgramSection::SockOps => Some(BPF_CGROUP_SOCK_OPS),
+        ProgramSection::SkLookup => Some(BPF_SK_LOOKUP),
+        ProgramSection::Lsm { .. } => Some(BPF_LSM_MAC),
+        ProgramSection::FEntry { .. } => Some(BPF_TRACE_FENTRY),
+        ProgramSection::FExit { .. } => Some(BPF_TRACE_FEXIT),
+        _ => None,
+    };
+    let function_id = match at {
+        At::Section => 0,
+        At::Lsm(hook) => function_id(&format!("bpf_lsm_{hook}"))?,
+        At::Function(function) | At::ModifyReturn(function) => function_id(function)?,
+    };
+    let sleepable = matches!(
+        section,
+        ProgramSection::Lsm { sleepable: true }
+            | ProgramSection::FEntry { sleepable: true }
+            | ProgramSection::FExit { sleepable: true }
+    );
+    let attach_type = attach_type.map_or(0, |attach_type| attach_type as u32);
+    Ok(ProgramKind { program_type, attach_type, function_id, sleepable })
+}
+
+fn function_id(function: &str) -> Result<u32, String> {
+    let id = vmlinux()?.id_by_type_name_kind(function, BtfKind::Func);
+    id.map_err(|error: BtfError| format!("this kernel has no function {function}: {error}"))
+}
+
+/// How many instructions the kernel has left of a program.
+fn translated(program: &OwnedFd) -> io::Result<u32> {
+    const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+    const INSTRUCTION_BYTES: u32 = 8;
+    let mut info = Info::default();
+    let mut question = InfoByFd {
+        program: program.as_raw_fd() as u32,
+        info_bytes: mem::size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: both are as long as they are said to be.
+    let result = unsafe {
+        let question = std::ptr::from_mut(&mut question);
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, question, mem::size_of::<InfoByFd>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info.translated_bytes / INSTRUCTION_BYTES) }
+}
+
+/// The head of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD (include/uapi/linux/bpf.h, 6.18).
+#[repr(C)]
+struct InfoByFd {
+    program: u32,
+    info_bytes: u32,
+    info: u64,
+}
+
+/// The head of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    program_type: u32,
+    id: u32,
+    tag: [u8; 8],
+    jited_bytes: u32,
+    translated_bytes: u32,
+}
+
+/// Instructions and stack from the end of a log (kernel/bpf/verifier.c, `print_verification_stats`, 6.18):
+/// `stack depth 32+16` and `processed 12 insns (limit 1000000) …`.
+fn read_statistics(log: &str) -> Option<(u32, u32)> {
+    let after = |words: &str| log.lines().find_map(|line| line.trim().strip_prefix(words));
+    let verified = after("processed ")?.split(' ').next()?.parse().ok()?;
+    let depths = after("stack depth ")?.split(' ').next()?.split('+');
+    let stack_bytes = depths.map(|depth| depth.parse::<u32>().ok()).sum::<Option<u32>>()?;
+    Some((verified, stack_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_has_a_use() {
+        for name in program::ALL {
+            assert!(
+                USES.iter().any(|of| of.program == name),
+                "say in kernel/verify.rs where {name} goes, so that it is verified on every kernel of the lab"
+            );
+        }
+    }
+
+    #[test]
+    fn reads_what_the_verifier_says() {
+        let log = "verification time 55 usec\nstack depth 104+8\nprocessed 236 insns (limit 1000000) \
+            max_states_per_insn 1 total_states 20 peak_states 20 mark_read 5\n";
+        assert_eq!(read_statistics(log), Some((236, 112)));
+        assert_eq!(read_statistics("processed 2 insns (limit 1000000)\nstack depth 0\n"), Some((2, 0)));
+        assert_eq!(read_statistics("processed 2 insns (limit 1000000)\n"), None);
+    }
+
+    #[test]
+    fn a_line_says_it_all() {
+        let of = at(program::PROBE_LSM, At::Lsm("file_open"), Capability::Lsm);
+        let figures = Figures { verified: 12, translated: 10, stack_bytes: 8 };
+        let line = |outcome| Verification { of, constants: Constants::Everything, outcome }.to_string();
+        assert_eq!(
+            line(Outcome::Verified(figures)),
+            "program probe_lsm:lsm/file_open with=everything verified=12 translated=10 stack=8"
+        );
+        assert_eq!(
+            line(Outcome::Lacking(Capability::Lsm, "not permitted".into())),
+            "program probe_lsm:lsm/file_open with=everything lacking lsm: not permitted"
+        );
+    }
+}
