@@ -5,11 +5,14 @@ mod docs;
 mod run;
 mod setup;
 mod stages;
+mod support;
+mod table;
 mod tally;
 mod tidy;
 // chaos-user's build script includes this file too; each of the two uses its part of it.
 #[allow(dead_code)]
 mod toolchain;
+mod verified;
 mod vm;
 
 use std::{
@@ -24,6 +27,7 @@ use clap::Parser;
 use run::{cargo, line, target_dir};
 use setup::Need;
 use stages::Stage;
+use support::SupportArgs;
 use vm::{KernelArgs, VmArgs};
 
 /// The tasks of this repository.
@@ -55,6 +59,14 @@ enum Task {
     Vm(VmArgs),
     /// Builds the one kernel of these that no distribution has.
     Kernel(KernelArgs),
+    /// Writes docs/programs.md: what the verifiers of the lab's kernels say of each kernel program.
+    Programs {
+        /// Only says whether the page is what the lab found.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Writes docs/kernel-support.md: what the lab's kernels can do.
+    KernelSupport(SupportArgs),
     /// Measures what a fault costs those whom it does not mean; needs root.
     Bench {
         /// For the bench program: names of benchmarks and options.
@@ -82,6 +94,8 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Test { stage, filter } => stages::test(stage, &filter),
         Task::Vm(args) => vm::test(&args).map(|()| ExitCode::SUCCESS),
         Task::Kernel(args) => vm::build_kernel(&args).map(|()| ExitCode::SUCCESS),
+        Task::Programs { check } => verified::page(check).map(|()| ExitCode::SUCCESS),
+        Task::KernelSupport(args) => support::page(&args).map(|()| ExitCode::SUCCESS),
         Task::Bench { args } => bench(&args),
         Task::Tidy => Ok(tidy::report()),
     }

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{exit, terminal, terminal::say};
 use crate::{
-    fault::capability::{Capabilities, Capability, Probed},
-    kernel::{host::Host, probe::probe},
+    fault::capability::{Capabilities, Probed},
+    kernel::{host::Host, probe::diagnose},
     target::Hierarchy,
 };
 
@@ -20,21 +20,39 @@ pub struct DoctorArgs {
 
 /// What is printed; the schema is stable.
 #[derive(Serialize)]
-struct Diagnosis {
+struct Diagnosis<'a> {
     schema: &'static str,
     kernel: String,
     machine: String,
     cgroup2: Result<String, String>,
     #[serde(flatten)]
     host: Host,
+    probed: Vec<Explained<'a>>,
+}
+
+/// What came of trying one capability, and what users are told of it.
+#[derive(Serialize)]
+struct Explained<'a> {
     #[serde(flatten)]
-    capabilities: Capabilities,
+    probed: &'a Probed,
+    name: &'static str,
+    needed_for: &'static str,
+    provided_by: &'static str,
+}
+
+impl<'a> Explained<'a> {
+    fn new(probed: &'a Probed) -> Self {
+        let Probed { capability, .. } = probed;
+        let (name, needed_for) = (capability.name(), capability.needed_for());
+        Self { probed, name, needed_for, provided_by: capability.provided_by() }
+    }
 }
 
 /// Tries everything and says what came of it.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
     let names = nix::sys::utsname::uname()?;
     let hierarchy = Hierarchy::find();
+    let Capabilities { probed } = diagnose()?;
     let diagnosis = Diagnosis {
         schema: "kchaos-doctor/1",
         kernel: names.release().to_string_lossy().into_owned(),
@@ -43,17 +61,17 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
         cgroup2: hierarchy
             .map(|hierarchy| hierarchy.mount().display().to_string())
             .map_err(|error| error.to_string()),
-        capabilities: probe(&Capability::ALL)?,
+        probed: probed.iter().map(Explained::new).collect(),
     };
     if args.json {
         say!("{}", serde_json::to_string_pretty(&diagnosis)?);
     } else {
-        print(&diagnosis);
+        print(&diagnosis, &probed);
     }
     Ok(exit::OK)
 }
 
-fn print(diagnosis: &Diagnosis) {
+fn print(diagnosis: &Diagnosis<'_>, probed: &[Probed]) {
     let Host { cgroup_controllers, security_modules, lockdown } = &diagnosis.host;
     say!("kernel {} ({})", diagnosis.kernel, diagnosis.machine);
     match &diagnosis.cgroup2 {
@@ -69,7 +87,7 @@ fn print(diagnosis: &Diagnosis) {
         None => say!("lockdown: not there, or not shown"),
     }
     let mut table = terminal::table(&["capability", "here", "needed for"]);
-    for probed in &diagnosis.capabilities.probed {
+    for probed in probed {
         let here = match (&probed.missing_because, &probed.note) {
             (None, None) => "yes",
             (None, Some(_)) => "yes *",
@@ -78,12 +96,12 @@ fn print(diagnosis: &Diagnosis) {
         table.add_row([probed.capability.name(), here, probed.capability.needed_for()]);
     }
     terminal::print(&table);
-    for probed in &diagnosis.capabilities.probed {
+    for probed in probed {
         if let Some(note) = &probed.note {
             say!("* {}: {note}", probed.capability);
         }
     }
-    print_missing(&diagnosis.capabilities.probed);
+    print_missing(probed);
 }
 
 fn print_missing(probed: &[Probed]) {

@@ -23,6 +23,16 @@ impl Diagnosis {
         format!("{:#}\n", self.report)
     }
 
+    /// The report itself.
+    pub(super) fn report(&self) -> &Value {
+        &self.report
+    }
+
+    /// The report itself.
+    pub(super) fn into_report(self) -> Value {
+        self.report
+    }
+
     /// Those of these that it did not find, and why.
     pub(super) fn lacking(&self, must_have: &[&str]) -> Vec<String> {
         must_have.iter().filter_map(|name| Some(format!("{name}: {}", self.missing_because(name)?))).collect()

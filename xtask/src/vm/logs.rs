@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 
 use super::kernels::LabKernel;
 use crate::run::target_dir;
@@ -36,6 +37,14 @@ impl Logs {
         }
         Ok(logs)
     }
+}
+
+/// What the last run of each kernel has left in the file of this ending; a kernel that never ran is left out.
+pub(super) fn kept(ending: &str) -> Result<Vec<(&'static str, String)>> {
+    let folder = folder()?;
+    let kernels = LabKernel::value_variants().iter().map(|kernel| kernel.name());
+    let read = |name: &str| fs::read_to_string(folder.join(format!("{name}.{ending}"))).ok();
+    Ok(kernels.filter_map(|name| Some((name, read(name)?))).collect())
 }
 
 /// Their folder.

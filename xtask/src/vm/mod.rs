@@ -31,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum as _};
 
 use crate::setup::{self, Need};
+use doctor::Diagnosis;
 use fetch::Bootable;
 use kernels::{LabKernel, Source};
 use programs::Programs;
@@ -169,6 +170,22 @@ impl Lab {
         let reports = run_all(&plan, bootable, self.jobs.unwrap_or(cpus))?;
         Ok(summary::report(&reports, self.native.as_ref(), whole))
     }
+}
+
+/// Names of the lab's kernels.
+pub(crate) fn kernel_names() -> Vec<&'static str> {
+    LabKernel::value_variants().iter().map(|kernel| kernel.name()).collect()
+}
+
+/// What the tests printed on each kernel in its last run.
+pub(crate) fn outputs() -> Result<Vec<(&'static str, String)>> {
+    logs::kept("out")
+}
+
+/// What `kchaos doctor --json` said on each kernel in its last run.
+pub(crate) fn diagnoses() -> Result<Vec<(&'static str, serde_json::Value)>> {
+    let said = logs::kept("doctor.json")?.into_iter().filter(|(_, text)| !text.is_empty());
+    said.map(|(kernel, text)| Ok((kernel, Diagnosis::read(&text).context(kernel)?.into_report()))).collect()
 }
 
 fn unique(named: &[LabKernel]) -> Vec<LabKernel> {

@@ -21,7 +21,10 @@ use super::{
     qemu::{Accel, End, Machine},
     results::Results,
 };
-use crate::run::{root, target_dir};
+use crate::{
+    run::{root, target_dir},
+    support, verified,
+};
 
 /// Tells the tests which kernel of the lab they are on.
 const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
@@ -211,11 +214,13 @@ impl Heard {
                     fs::write(&logs.doctor, diagnosis.json()).context("keeping the diagnosis")?;
                     let lacking = diagnosis.lacking(&self.kernel.must_have());
                     problems.extend(lacking.iter().map(|what| format!("this kernel must have {what}")));
+                    problems.extend(support::problem(self.kernel.name(), diagnosis.report()));
                     missing = diagnosis.missing().into_iter().map(str::to_owned).collect();
                 }
                 Err(error) => problems.push(format!("{error:#}\n{}", self.doctor.trim_end())),
             }
         }
+        problems.extend(verified::problem(self.kernel.name(), &self.tests));
         Ok(Report {
             kernel: self.kernel,
             release: self.release,

@@ -76,6 +76,71 @@ pub fn send_to_itself() -> c_int {
     }
 }
 
+/// Sends itself a byte by TCP that never arrives, and waits until the kernel has sent it again. The receiver drops
+/// it by a filter that passes nothing: before TCP sees it, so that it is not acknowledged
+/// (net/ipv4/tcp_ipv4.c, `tcp_filter`, 6.18). First it is sent again after 200 ms (include/net/tcp.h, TCP_RTO_MIN).
+pub fn retransmit() -> c_int {
+    let mut address = loopback(0);
+    let mut length = LENGTH;
+    let name = (&raw mut address).cast();
+    // SAFETY: addresses and buffers are as long as they are said to be.
+    unsafe {
+        let [listener, sender] = [(); 2].map(|()| libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+        let connected = listener >= 0
+            && sender >= 0
+            && libc::bind(listener, name, LENGTH) == 0
+            && libc::listen(listener, 1) == 0
+            && libc::getsockname(listener, name, &raw mut length) == 0
+            && libc::connect(sender, name, LENGTH) == 0;
+        if !connected {
+            return errno();
+        }
+        let receiver = libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut());
+        if receiver < 0 || !deafen(receiver) || libc::send(sender, c"?".as_ptr().cast(), 1, 0) != 1 {
+            return errno();
+        }
+        for _ in 0..RETRANSMISSION_MILLISECONDS / TICK_MILLISECONDS {
+            libc::poll(std::ptr::null_mut(), 0, TICK_MILLISECONDS);
+            match retransmissions(sender) {
+                Some(0) => {}
+                Some(_) => return 0,
+                None => return errno(),
+            }
+        }
+        libc::ETIMEDOUT
+    }
+}
+
+/// How long to wait for a retransmission, and how often to look.
+const RETRANSMISSION_MILLISECONDS: c_int = 5000;
+const TICK_MILLISECONDS: c_int = 10;
+
+/// Lets nothing get to a socket any more.
+fn deafen(socket: c_int) -> bool {
+    let mut keep_nothing =
+        libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut keep_nothing };
+    let length = mem::size_of::<libc::sock_fprog>() as socklen_t;
+    // SAFETY: the program is that long, and so is its filter.
+    unsafe {
+        let program = (&raw const program).cast();
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program, length) == 0
+    }
+}
+
+/// How many segments a socket has sent again, as TCP itself says.
+fn retransmissions(socket: c_int) -> Option<u32> {
+    // SAFETY: the structure is plain numbers.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of::<libc::tcp_info>() as socklen_t;
+    // SAFETY: the kernel writes no more than `length`.
+    let asked = unsafe {
+        let info = (&raw mut info).cast();
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
+    };
+    (asked == 0).then_some(info.tcpi_total_retrans)
+}
+
 const LENGTH: socklen_t = mem::size_of::<sockaddr_in>() as socklen_t;
 
 fn loopback(port: u16) -> sockaddr_in {

@@ -99,11 +99,21 @@ pub fn syscall_tracepoint(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Tr
     cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[|s| counters(s).syscalls], || call(cgroup)))
 }
 
-/// Attached only: TCP retransmits after a second at the earliest, for which nobody wants to wait.
-pub fn retransmit_tracepoint(ebpf: &mut Ebpf, _: Option<&ScratchCgroup>) -> Trial {
+/// Attached only.
+pub fn retransmit_tracepoint(ebpf: &mut Ebpf) -> Trial {
     btf::sock_layout()?;
     let (program, tracepoint) = (program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
     attach::raw_tracepoint(ebpf, program, tracepoint).map_err(|error| why(&error))
+}
+
+/// The same, and a retransmission counted for the cgroup that it happened to.
+pub fn retransmissions_counted(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    retransmit_tracepoint(ebpf)?;
+    let Some(cgroup) = cgroup else { return Ok(()) };
+    let lo = scratch::lo()?;
+    let retransmit =
+        || succeed(cgroup.act(Some(&lo.netns), act::retransmit)?, "having a segment of TCP retransmitted");
+    count(ebpf, &[|s| counters(s).tcp_retransmits], retransmit)
 }
 
 pub fn fentry(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {

@@ -25,10 +25,26 @@ pub use hook::ACTIVE_LSMS;
 pub(super) use hook::{SYSCALL, vmlinux};
 use scratch::ScratchCgroup;
 
-/// Tries these capabilities.
+/// Tries these capabilities, as quickly as can be.
 pub fn probe(wanted: &[Capability]) -> Result<Capabilities, KernelError> {
+    try_all(wanted, Patience::None)
+}
+
+/// Tries everything, and waits for what takes its time.
+pub fn diagnose() -> Result<Capabilities, KernelError> {
+    try_all(&Capability::ALL, Patience::Some)
+}
+
+/// Whether a trial may take longer than its users notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    None,
+    Some,
+}
+
+fn try_all(wanted: &[Capability], patience: Patience) -> Result<Capabilities, KernelError> {
     let cgroup = ScratchCgroup::new();
-    let mut bench = Bench { ebpf: hook::load(cgroup.as_ref().ok())?, cgroup };
+    let mut bench = Bench { ebpf: hook::load(cgroup.as_ref().ok())?, cgroup, patience };
     let mut probed = |capability: &Capability| {
         let (missing_because, note) = match bench.try_one(*capability) {
             Ok(note) => (None, note),
@@ -44,6 +60,7 @@ pub fn probe(wanted: &[Capability]) -> Result<Capabilities, KernelError> {
 struct Bench {
     ebpf: Ebpf,
     cgroup: Result<ScratchCgroup, String>,
+    patience: Patience,
 }
 
 impl Bench {
@@ -57,7 +74,7 @@ impl Bench {
             Capability::SockAddr => self.at_hook(hook::sock_addr),
             Capability::SockOps => self.at_hook(hook::sock_ops),
             Capability::SyscallTracepoint => self.at_hook_or_beside(hook::syscall_tracepoint),
-            Capability::RetransmitTracepoint => self.at_hook_or_beside(hook::retransmit_tracepoint),
+            Capability::RetransmitTracepoint => self.at_retransmissions(),
             Capability::Fentry => self.at_hook(hook::fentry),
             Capability::Lsm => self.at_hook(hook::lsm),
             Capability::FmodRetSecurity => self.at_hook(hook::fmod_ret_security),
@@ -84,6 +101,14 @@ impl Bench {
     ) -> Result<Option<String>, String> {
         trial(&mut self.ebpf, self.cgroup.as_ref().ok())?;
         Ok(self.cgroup.as_ref().err().map(|why| format!("it attaches, but could not be made to run: {why}")))
+    }
+
+    /// TCP retransmits after 200 ms at the earliest, for which no plan wants to wait: there attaching has to do.
+    fn at_retransmissions(&mut self) -> Result<Option<String>, String> {
+        match self.patience {
+            Patience::Some => self.at_hook_or_beside(hook::retransmissions_counted),
+            Patience::None => hook::retransmit_tracepoint(&mut self.ebpf).map(|()| None),
+        }
     }
 
     /// Ends every link, so that trials do not count for one another. A filter of clsact goes with its namespace.
