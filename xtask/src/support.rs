@@ -94,7 +94,8 @@ fn render(kept: &str, found: &[(&str, Value)]) -> String {
     let words = words(found);
     let missing = missing(&capabilities, &words, &Table::read(kept, MISSING));
     format!(
-        "{INTRODUCTION}\n{}\n## Where it is missing\n\n{}\n## The machines\n\n{}\n{DISTRIBUTIONS}",
+        "{INTRODUCTION}\n{}\n## Where it is missing\n\n{}\n## The machines\n\n\
+        The lab starts its kernels with `lsm=bpf`.\n\n{}\n{DISTRIBUTIONS}",
         capabilities.render(),
         missing.render(),
         host.render()

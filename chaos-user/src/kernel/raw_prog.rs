@@ -117,7 +117,7 @@ impl RawLink {
         if let Some(other) = written_for {
             btf::same_prototype(other, function).map_err(RawProgramError::Prototype)?;
         }
-        let relocated = Relocated::new(object, ebpf, program)?;
+        let relocated = RelocatedObject::new(object, ebpf)?.program(program)?;
         let kind = relocated.modify_return(function_id)?;
         let loaded = relocated.load(kind).map_err(|(source, log)| RawProgramError::Refused {
             function: function.to_owned(),
@@ -144,7 +144,11 @@ pub(super) struct ProgramKind {
     pub(super) sleepable: bool,
 }
 
-/// One program, ready for the kernel.
+/// An object, relocated to the maps that a loaded one holds.
+#[derive(Debug)]
+pub(super) struct RelocatedObject(Object);
+
+/// One program of it, ready for the kernel.
 #[derive(Debug)]
 pub(super) struct Relocated {
     name: String,
@@ -153,10 +157,9 @@ pub(super) struct Relocated {
     function: Function,
 }
 
-impl Relocated {
-    /// Relocates a program of the object that `ebpf` was loaded from to the maps it holds.
-    pub(super) fn new(object: &[u8], ebpf: &Ebpf, program: &str) -> Result<Self, RawProgramError> {
-        let no_program = || RawProgramError::NoProgram(program.to_owned());
+impl RelocatedObject {
+    /// Relocates the object that `ebpf` was loaded from to the maps it holds.
+    pub(super) fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, RawProgramError> {
         let mut object = Object::parse(object)?;
         let maps = mem::take(&mut object.maps);
         let fds: BTreeMap<&str, RawFd> =
@@ -170,12 +173,20 @@ impl Relocated {
         // Globals need no patching: they are read from aya's `.rodata` map, which holds the patched ones.
         object.relocate_maps(held.into_iter(), &text)?;
         object.relocate_calls(&text)?;
-        let parsed = object.programs.get(program).ok_or_else(no_program)?;
-        let function = object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
-        let (license, section) = (parsed.license.clone(), parsed.section.clone());
-        Ok(Self { name: program.to_owned(), license, section, function })
+        Ok(Self(object))
     }
 
+    /// One of its programs.
+    pub(super) fn program(&self, program: &str) -> Result<Relocated, RawProgramError> {
+        let no_program = || RawProgramError::NoProgram(program.to_owned());
+        let parsed = self.0.programs.get(program).ok_or_else(no_program)?;
+        let function = self.0.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
+        let (license, section) = (parsed.license.clone(), parsed.section.clone());
+        Ok(Relocated { name: program.to_owned(), license, section, function })
+    }
+}
+
+impl Relocated {
     /// What the object says it is.
     pub(super) fn section(&self) -> &ProgramSection {
         &self.section
@@ -204,10 +215,15 @@ impl Relocated {
     }
 
     /// Loads it, and returns with it what the verifier says of its own work.
-    pub(super) fn load_with_statistics(&self, kind: ProgramKind) -> io::Result<(OwnedFd, String)> {
+    pub(super) fn load_with_statistics(
+        &self,
+        kind: ProgramKind,
+    ) -> Result<(OwnedFd, String), (io::Error, VerifierLog)> {
         let mut log = vec![0; STATISTICS_BYTES];
-        let loaded = self.try_load(kind, BPF_LOG_STATS, &mut log)?;
-        Ok((loaded, text(&log)))
+        match self.try_load(kind, BPF_LOG_STATS, &mut log) {
+            Ok(loaded) => Ok((loaded, text(&log))),
+            Err(error) => Err(self.load(kind).err().unwrap_or((error, VerifierLog::default()))),
+        }
     }
 
     fn try_load(&self, kind: ProgramKind, log_level: u32, log: &mut [u8]) -> io::Result<OwnedFd> {

@@ -1,9 +1,10 @@
 //! Whether the kernel takes every program, and what its verifier says of each: how many instructions it walked
 //! through, how much of the stack may be used. Programs that grow meet the limits of older kernels first.
 //!
-//! Each program is loaded alone, the way its use loads it, and attached to nothing. It is loaded twice: by aya
-//! (programs for fmod_ret by `raw_prog`), and once more without BTF for the verifier's statistics, which aya
-//! drops where loading succeeds.
+//! Each program is loaded alone, the way its use loads it, and attached to nothing: by aya (programs for fmod_ret by
+//! `raw_prog`), and then with each set of constants by `raw_prog`, for the verifier's statistics, which aya drops
+//! where loading succeeds. By aya once is enough: constants change what the verifier walks through, not what it is
+//! given.
 
 use std::{
     fmt, io, mem,
@@ -28,8 +29,8 @@ use chaos_common::{
 use super::{
     KernelError,
     object::{self, Globals, ProbeGlobals},
-    probe::{SYSCALL, probe, vmlinux, why},
-    raw_prog::{ProgramKind, Relocated},
+    probe::{SYSCALL, one_line, probe, vmlinux, why},
+    raw_prog::{ProgramKind, RelocatedObject},
 };
 use crate::fault::capability::Capability;
 
@@ -152,7 +153,7 @@ pub struct Figures {
     pub verified: u32,
     /// Instructions that are left when it is done.
     pub translated: u32,
-    /// Stack of the program and of all functions it calls, in bytes; at most 512 along one path of calls.
+    /// Stack of the program and of all functions in it, in bytes; at most 512 along one path of calls.
     pub stack_bytes: u32,
 }
 
@@ -193,11 +194,15 @@ impl fmt::Display for Verification {
 
 /// Loads everything.
 pub fn verify_all() -> Result<Vec<Verification>, KernelError> {
+    let mut by_aya = object::load(&Constants::Nothing.globals())?;
+    let by_aya: Vec<Result<(), String>> = USES.iter().map(|of| load_by_aya(&mut by_aya, of)).collect();
     let mut verifications = Vec::new();
     for constants in Constants::ALL {
-        let mut ebpf = object::load(&constants.globals())?;
-        for of in USES {
-            let outcome = match load(&mut ebpf, of) {
+        let ebpf = object::load(&constants.globals())?;
+        let object = RelocatedObject::new(object::OBJECT, &ebpf)?;
+        for (of, by_aya) in USES.iter().zip(&by_aya) {
+            let loaded = by_aya.clone().and_then(|()| load_raw(&ebpf, &object, of));
+            let outcome = match loaded {
                 Ok(figures) => Outcome::Verified(figures),
                 Err(why) => excuse(of.needs, why),
             };
@@ -219,36 +224,17 @@ fn excuse(needs: Capability, why: String) -> Outcome {
     }
 }
 
-fn load(ebpf: &mut Ebpf, of: &Use) -> Result<Figures, String> {
-    let program = ebpf.program_mut(of.program).ok_or("the object has no such program")?;
-    let program_type = bpf_prog_type::from(program.prog_type()) as u32;
-    if !matches!(of.at, At::ModifyReturn(_)) {
-        load_by_aya(program, of.at)?;
-    }
-    let relocated = Relocated::new(object::OBJECT, ebpf, of.program).map_err(|error| why(&error))?;
-    let kind = match of.at {
-        At::ModifyReturn(function) => {
-            relocated.modify_return(function_id(function)?).map_err(|error| why(&error))?
-        }
-        at => section_kind(program_type, relocated.section(), at)?,
-    };
-    let statistics = relocated.load_with_statistics(kind);
-    let (loaded, said) = statistics.map_err(|error| format!("without BTF: {error}"))?;
-    let translated = translated(&loaded).map_err(|error| error.to_string())?;
-    let (verified, stack_bytes) =
-        read_statistics(&said).ok_or_else(|| format!("no statistics in the verifier's log: {said}"))?;
-    Ok(Figures { verified, translated, stack_bytes })
-}
-
-/// Loads and lets go again.
-fn load_by_aya(program: &mut Program, at: At) -> Result<(), String> {
+/// Loads and lets go again. aya has no fmod_ret.
+fn load_by_aya(ebpf: &mut Ebpf, of: &Use) -> Result<(), String> {
     macro_rules! once {
         ($program:expr, $load:expr) => {{
             let loaded: Result<(), ProgramError> = $load;
             loaded.and_then(|()| $program.unload())
         }};
     }
-    let loaded = match (program, at) {
+    let program = ebpf.program_mut(of.program).ok_or("the object has no such program")?;
+    let loaded = match (program, of.at) {
+        (_, At::ModifyReturn(_)) => Ok(()),
         (Program::SchedClassifier(program), At::Section) => once!(program, program.load()),
         (Program::CgroupSkb(program), At::Section) => once!(program, program.load()),
         (Program::CgroupSock(program), At::Section) => once!(program, program.load()),
@@ -271,6 +257,24 @@ fn load_by_aya(program: &mut Program, at: At) -> Result<(), String> {
         }
     };
     loaded.map_err(|error| why(&error))
+}
+
+fn load_raw(ebpf: &Ebpf, object: &RelocatedObject, of: &Use) -> Result<Figures, String> {
+    let program = ebpf.program(of.program).ok_or("the object has no such program")?;
+    let program_type = bpf_prog_type::from(program.prog_type()) as u32;
+    let relocated = object.program(of.program).map_err(|error| why(&error))?;
+    let kind = match of.at {
+        At::ModifyReturn(function) => {
+            relocated.modify_return(function_id(function)?).map_err(|error| why(&error))?
+        }
+        at => section_kind(program_type, relocated.section(), at)?,
+    };
+    let statistics = relocated.load_with_statistics(kind);
+    let (loaded, said) = statistics.map_err(|(error, log)| one_line(&format!("{error}{log}")))?;
+    let translated = translated(&loaded).map_err(|error| error.to_string())?;
+    let (verified, stack_bytes) =
+        read_statistics(&said).ok_or_else(|| format!("no statistics in the verifier's log: {said}"))?;
+    Ok(Figures { verified, translated, stack_bytes })
 }
 
 /// The same for the kernel, as aya tells it.
@@ -347,14 +351,21 @@ struct Info {
     translated_bytes: u32,
 }
 
-/// Instructions and stack from the end of a log (kernel/bpf/verifier.c, `print_verification_stats`, 6.18):
-/// `stack depth 32+16` and `processed 12 insns (limit 1000000) …`.
+/// Instructions and stack from the end of a log (kernel/bpf/verifier.c, `print_verification_stats`):
+/// `processed 12 insns (limit 1000000) …`, and `stack depth 32+16` up to 6.18, in 7.3 for each function a line
+/// `subprog 1 (NAME) static insns_self 5 insns_total 5 stack 16`.
 fn read_statistics(log: &str) -> Option<(u32, u32)> {
     let after = |words: &str| log.lines().find_map(|line| line.trim().strip_prefix(words));
     let verified = after("processed ")?.split(' ').next()?.parse().ok()?;
-    let depths = after("stack depth ")?.split(' ').next()?.split('+');
-    let stack_bytes = depths.map(|depth| depth.parse::<u32>().ok()).sum::<Option<u32>>()?;
-    Some((verified, stack_bytes))
+    let sum = |depths: Vec<&str>| depths.into_iter().map(|depth| depth.parse::<u32>().ok()).sum();
+    let functions = log.lines().filter(|line| line.starts_with("subprog "));
+    let stack_bytes: Option<u32> = match after("stack depth ")? {
+        text if text.starts_with("max ") => {
+            sum(functions.filter_map(|line| line.rsplit(' ').next()).collect())
+        }
+        text => sum(text.split('+').collect()),
+    };
+    Some((verified, stack_bytes?))
 }
 
 #[cfg(test)]
@@ -377,6 +388,11 @@ mod tests {
             max_states_per_insn 1 total_states 20 peak_states 20 mark_read 5\n";
         assert_eq!(read_statistics(log), Some((236, 112)));
         assert_eq!(read_statistics("processed 2 insns (limit 1000000)\nstack depth 0\n"), Some((2, 0)));
+        let newer = "verification time 9 usec\nstack depth max 208\n\
+            subprog 0 (<unknown>) main insns_self 25706 insns_total 28524 stack 112\n\
+            subprog 1 (<unknown>) static insns_self 2632 insns_total 2818 stack 88\n\
+            processed 28524 insns (limit 1000000) max_states_per_insn 18 total_states 1463\n";
+        assert_eq!(read_statistics(newer), Some((28524, 200)));
         assert_eq!(read_statistics("processed 2 insns (limit 1000000)\n"), None);
     }
 

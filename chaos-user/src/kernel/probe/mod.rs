@@ -178,7 +178,8 @@ pub(super) fn why(error: &(dyn Error + 'static)) -> String {
     one_line(&text)
 }
 
-fn one_line(text: &str) -> String {
+/// The beginning of an error and what the verifier said last.
+pub(super) fn one_line(text: &str) -> String {
     const MARK: &str = " Verifier output:";
     // The verifier ends with how much it did.
     let is_reason = |line: &&str| {
