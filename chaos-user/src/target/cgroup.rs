@@ -6,9 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use procfs::process::Process;
-
-use super::{Target, TargetError};
+use super::{Target, TargetError, proc};
 
 /// Inode of the initial cgroup namespace (include/linux/proc_ns.h, PROC_CGROUP_INIT_INO, 6.18).
 const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
@@ -44,14 +42,8 @@ impl Hierarchy {
         if namespace.ino() != INITIAL_CGROUP_NAMESPACE {
             return Err(TargetError::CgroupNamespace);
         }
-        let mounts = Process::myself()
-            .and_then(|me| me.mountinfo())
-            .map_err(|error| TargetError::io("/proc/self/mountinfo")(std::io::Error::other(error)))?;
-        mounts
-            .into_iter()
-            .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
-            .map(|mount| Self { mount: mount.mount_point })
-            .ok_or(TargetError::NoCgroup2)
+        let mounts = fs::read("/proc/self/mountinfo").map_err(TargetError::io("/proc/self/mountinfo"))?;
+        proc::cgroup2_mount(&mounts).map(|mount| Self { mount }).ok_or(TargetError::NoCgroup2)
     }
 
     /// Where it is mounted.
@@ -76,14 +68,9 @@ impl Hierarchy {
 
     /// The cgroup a process is in, from the root of the hierarchy.
     pub fn path_of(&self, pid: i32) -> Result<PathBuf, TargetError> {
-        let cgroups = Process::new(pid)
-            .and_then(|process| process.cgroups())
-            .map_err(|_| TargetError::NoSuchProcess { pid })?;
-        cgroups
-            .into_iter()
-            .find(|entry| entry.hierarchy == 0)
-            .map(|entry| PathBuf::from(entry.pathname))
-            .ok_or(TargetError::NotInCgroup2 { pid })
+        let cgroups =
+            fs::read(format!("/proc/{pid}/cgroup")).map_err(|_| TargetError::NoSuchProcess { pid })?;
+        proc::cgroup2_path(&cgroups).ok_or(TargetError::NotInCgroup2 { pid })
     }
 }
 

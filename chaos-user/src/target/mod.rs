@@ -5,6 +5,7 @@ pub mod docker;
 pub mod netns;
 pub mod parse;
 pub mod pid;
+pub mod proc;
 pub mod refuse;
 pub mod scope;
 
