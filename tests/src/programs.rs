@@ -5,13 +5,13 @@ use std::fmt::Write;
 use anyhow::ensure;
 use kchaos::kernel::verify::{Outcome, verify_all};
 
-use crate::{Test, need::Need};
+use crate::{Test, need::Need, select::Kernels};
 
 const ROOT: &[Need] = &[Need::Root];
 
 pub fn tests() -> Vec<Test> {
     let name = crate::name(module_path!(), "every_program_verifies");
-    vec![Test { name, needs: ROOT, run: every_program_verifies }]
+    vec![Test { name, needs: ROOT, kernels: Kernels::Each, run: every_program_verifies }]
 }
 
 /// Prints a line for each, which the lab compares with docs/programs.md.

@@ -22,7 +22,7 @@ use aya_obj::{
 };
 use chaos_common::{
     names::program,
-    net::NetConfig,
+    net::{MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
 };
 
@@ -62,8 +62,8 @@ const fn at(program: &'static str, at: At, needs: Capability) -> Use {
 
 /// Every use of every program. A program that is loaded for several functions stands here for one of each kind.
 pub const USES: &[Use] = &[
-    at(program::NET_EGRESS, At::Section, Capability::Clsact),
-    at(program::NET_INGRESS, At::Section, Capability::CgroupSkb),
+    at(program::LOSS_EGRESS, At::Section, Capability::Clsact),
+    at(program::LOSS_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_SYSCALLS, At::Section, Capability::SyscallTracepoint),
@@ -123,8 +123,7 @@ impl Constants {
         }
         let hook_rules = (1 << MAX_RULES_PER_HOOK) - 1;
         let net = NetConfig {
-            egress_rules: hook_rules,
-            ingress_rules: hook_rules,
+            rules: [hook_rules; MAX_HOOKS],
             any_peer: 1,
             any_peer_port: 1 << 1,
             any_local_port: 1 << 2,
@@ -376,7 +375,7 @@ mod tests {
     fn every_program_has_a_use() {
         for name in program::ALL {
             assert!(
-                USES.iter().any(|of| of.program == name),
+                USES.iter().any(|of| of.program == *name),
                 "say in kernel/verify.rs where {name} goes, so that it is verified on every kernel of the lab"
             );
         }
