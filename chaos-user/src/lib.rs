@@ -8,6 +8,9 @@ pub mod cli;
 pub mod demo;
 pub mod experiment;
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod judge;
 pub mod kernel;
 pub mod report;

@@ -2,6 +2,7 @@
 
 mod docker;
 mod docs;
+mod fuzz;
 mod run;
 mod setup;
 mod stages;
@@ -24,6 +25,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
+use fuzz::FuzzArgs;
 use run::{cargo, line, target_dir};
 use setup::Need;
 use stages::Stage;
@@ -73,6 +75,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Runs the parsers on made-up input, each for a while.
+    Fuzz(FuzzArgs),
     /// Checks the rules that the compiler cannot.
     Tidy,
 }
@@ -97,6 +101,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Programs { check } => verified::page(check).map(|()| ExitCode::SUCCESS),
         Task::KernelSupport(args) => support::page(&args).map(|()| ExitCode::SUCCESS),
         Task::Bench { args } => bench(&args),
+        Task::Fuzz(args) => fuzz::perform(&args).map(|()| ExitCode::SUCCESS),
         Task::Tidy => Ok(tidy::report()),
     }
 }

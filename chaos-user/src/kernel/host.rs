@@ -34,12 +34,12 @@ impl Host {
 }
 
 /// `capability,landlock,bpf`.
-fn modules(text: &str) -> Vec<String> {
+pub(crate) fn modules(text: &str) -> Vec<String> {
     text.trim().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// `integrity` of `none [integrity] confidentiality`.
-fn chosen(text: &str) -> Option<String> {
+pub(crate) fn chosen(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
     Some(rest.split_once(']')?.0.to_owned())
 }

@@ -168,7 +168,12 @@ fn create_dir(dir: &Path) -> io::Result<()> {
 /// Reads one journal.
 pub fn read(dir: &Path) -> io::Result<Entry> {
     let text = fs::read(dir.join(FILE))?;
-    serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{}: {error}", dir.display())))
+    parse(&text).map_err(|error| io::Error::other(format!("{}: {error}", dir.display())))
+}
+
+/// What a journal says.
+pub fn parse(text: &[u8]) -> serde_json::Result<Entry> {
+    serde_json::from_slice(text)
 }
 
 /// Removes one journal, and the folder of journals if it was the last.

@@ -39,7 +39,12 @@ impl FromStr for Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cgroup(path) => write!(f, "cgroup:{}", path.display()),
+            Self::Cgroup(path) => {
+                let path = path.to_string_lossy();
+                // Blanks at the very end of a target are taken for a slip.
+                let end = if path.ends_with(char::is_whitespace) { "/" } else { "" };
+                write!(f, "cgroup:{path}{end}")
+            }
             Self::Pid(pid) => write!(f, "pid:{pid}"),
             Self::Docker(name) => write!(f, "docker:{name}"),
         }
@@ -141,7 +146,14 @@ mod tests {
 
     #[test]
     fn targets_read_back() {
-        for text in ["cgroup:/kchaos-test/web", "cgroup:/", "pid:1234", "docker:web", "docker:3f2a9c0d1e4b"] {
+        for text in [
+            "cgroup:/kchaos-test/web",
+            "cgroup:/",
+            "cgroup:/a /",
+            "pid:1234",
+            "docker:web",
+            "docker:3f2a9c0d1e4b",
+        ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }

@@ -103,6 +103,8 @@ impl FromStr for Occurrences {
                 format!("write `{last}..{first}`"),
             ));
         }
+        // One occurrence has no distance to the next.
+        let step = if last == first { 1 } else { step };
         Ok(Self(When { first, last, step }))
     }
 }
@@ -145,6 +147,7 @@ mod tests {
         assert_eq!(when("3"), Ok(When { first: 3, last: 3, step: 1 }));
         assert_eq!(when("3..6"), Ok(When { first: 3, last: 6, step: 1 }));
         assert_eq!(when("3+2"), Ok(When { first: 3, last: u64::MAX, step: 2 }));
+        assert_eq!(when("3..3+2"), when("3"));
         assert_eq!(when("3..9+2"), Ok(When { first: 3, last: 9, step: 2 }));
         assert_eq!(when("3+"), Ok(When { first: 3, last: u64::MAX, step: 1 }));
         assert_eq!(when("1+"), Ok(When::ALWAYS));

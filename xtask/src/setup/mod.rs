@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::run::{capture, line, quietly, run_within};
+use crate::run::{capture, cargo, line, quietly, run_within};
 use apt::Apt;
 
 /// What the machine shall be able to do.
@@ -67,6 +67,15 @@ pub(crate) fn ensure_packages(packages: &[&str]) -> Result<()> {
         [] => Ok(()),
         missing => Apt::default().install(missing),
     }
+}
+
+/// Installs a subcommand of cargo from crates.io if it is missing.
+pub(crate) fn ensure_subcommand(name: &str, package: &str) -> Result<()> {
+    const LIMIT_S: u64 = 600;
+    if has_subcommand(&mut cargo(), name) {
+        return Ok(());
+    }
+    install(package, cargo().args(["install", package, "--locked"]), LIMIT_S)
 }
 
 /// Says that nothing had to be done.

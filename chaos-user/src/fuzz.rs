@@ -1,0 +1,109 @@
+//! What `cargo xtask fuzz` runs on made-up input: every parser of text that kchaos does not write itself, and what must
+//! hold of its answer, whatever the text. A broken rule is a panic.
+
+use std::fmt::Debug;
+
+use crate::{
+    experiment::{
+        hypothesis::Metric,
+        parse::{MAX_SPEC_BYTES, MAX_TARGETS, parse},
+    },
+    fault::net::Allow,
+    kernel::{host, journal, sweep},
+    target::{Target, proc},
+    units::{
+        BadValue, CountRate, MAX_DURATION, Occurrences, Percent, Ports, parse_confidence, parse_count,
+        parse_duration, parse_margin, parse_network, parse_seed, show_duration, show_margin, show_network,
+    },
+};
+
+/// A spec file.
+pub fn spec(text: &str) {
+    match parse(text) {
+        Ok(spec) => {
+            assert!(text.len() <= MAX_SPEC_BYTES);
+            assert!((2..=MAX_TARGETS).contains(&(spec.control.len() + spec.experiment.len())));
+            assert!(!spec.gates.is_empty() && !spec.faults.is_empty());
+            assert!(spec.max_duration <= MAX_DURATION && (0.8..1.0).contains(&spec.confidence));
+            spec.control.iter().chain(&spec.experiment).for_each(reads_back);
+        }
+        Err(error) => harmless(&error.to_string()),
+    }
+}
+
+/// Values as they stand in specs and on the command line.
+pub fn values(text: &str) {
+    both_ways(text, str::parse::<Ports>, ToString::to_string);
+    both_ways(text, str::parse::<Allow>, ToString::to_string);
+    both_ways(text, str::parse::<Percent>, ToString::to_string);
+    both_ways(text, str::parse::<CountRate>, ToString::to_string);
+    both_ways(text, str::parse::<Occurrences>, ToString::to_string);
+    both_ways(text, parse_network, |network| show_network(*network));
+    both_ways(text, parse_duration, |duration| show_duration(*duration));
+    both_ways(text, |text| parse_count(text, "write 1"), ToString::to_string);
+    both_ways(text, parse_seed, ToString::to_string);
+    for metric in Metric::ALL {
+        both_ways(text, |text| parse_margin(text, metric), |margin| show_margin(*margin, metric));
+    }
+    if let Some(confidence) = understood(text, parse_confidence) {
+        assert!((0.8..1.0).contains(&confidence));
+    }
+}
+
+/// A target.
+pub fn target(text: &str) {
+    if let Some(target) = understood(text, str::parse::<Target>) {
+        reads_back(&target);
+    }
+}
+
+/// Files of /proc, whose paths are somebody else's.
+pub fn proc(bytes: &[u8]) {
+    if let Some(mount) = proc::cgroup2_mount(bytes) {
+        assert!(mount.as_os_str().len() <= bytes.len());
+    }
+    if let Some(path) = proc::cgroup2_path(bytes) {
+        assert!(!path.to_string_lossy().contains('\n'));
+    }
+}
+
+/// A journal, which another version of kchaos may have written.
+pub fn journal(bytes: &[u8]) {
+    let Ok(entry) = journal::parse(bytes) else { return };
+    let written = serde_json::to_vec(&entry).expect("plain data");
+    assert_eq!(journal::parse(&written).expect("what we write"), entry);
+    entry.residue.iter().for_each(|residue| drop(sweep::command(residue, None)));
+}
+
+/// What the host shows of its security.
+pub fn host(text: &str) {
+    assert!(host::modules(text).iter().all(|module| !module.is_empty() && !module.contains(',')));
+    if let Some(level) = host::chosen(text) {
+        assert!(!level.contains(']'));
+    }
+}
+
+/// What is read is shown as something that reads the same.
+fn both_ways<T: PartialEq + Debug>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, BadValue>,
+    show: impl Fn(&T) -> String,
+) {
+    if let Some(value) = understood(text, &parse) {
+        let shown = show(&value);
+        assert_eq!(parse(&shown).as_ref(), Ok(&value), "{text:?} is shown as {shown:?}");
+    }
+}
+
+fn reads_back(target: &Target) {
+    assert_eq!(target.to_string().parse::<Target>().as_ref(), Ok(target));
+}
+
+fn understood<T>(text: &str, parse: impl Fn(&str) -> Result<T, BadValue>) -> Option<T> {
+    parse(text).inspect_err(|error| harmless(&error.to_string())).ok()
+}
+
+/// Messages go to terminals, which control characters would rewrite.
+fn harmless(message: &str) {
+    assert!(!message.chars().any(|c| c.is_control() && c != '\n'), "{message:?}");
+}
