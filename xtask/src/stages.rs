@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::{
     docker::{self, Docker},
-    docs,
+    docs, fuzz,
     run::{bounded, cargo, check_bounded, line, run, target_dir},
     setup::{self, Need, ebpf_cargo, has_subcommand, is_root},
     tally::Tally,
@@ -21,6 +21,9 @@ use crate::{
     toolchain::{self, Toolchain},
     vm::{self, Lab, Results},
 };
+
+/// For how long each parser is fuzzed.
+const FUZZ_SECONDS: u32 = 5;
 
 /// One of the things that are checked, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +38,8 @@ pub(crate) enum Stage {
     Unit,
     /// The documentation's commands and specs.
     Docs,
+    /// The parsers on made-up input, for a moment each.
+    Fuzz,
     /// Tests against the running kernel; they need root.
     Native,
     /// The same on other kernels, in QEMU.
@@ -118,6 +123,7 @@ impl Run<'_> {
             Stage::Clippy => clippy(&self.ebpf),
             Stage::Unit => self.unit(),
             Stage::Docs => self.docs(),
+            Stage::Fuzz => fuzz::run(FUZZ_SECONDS),
             Stage::Native => self.native(),
             Stage::Vm => self.vm(),
         }
@@ -264,7 +270,7 @@ mod tests {
     #[test]
     fn a_filter_leaves_the_stages_that_have_tests() {
         assert_eq!(chosen(None, true), [Stage::Unit, Stage::Native]);
-        assert_eq!(chosen(None, false).len(), 7);
+        assert_eq!(chosen(None, false).len(), 8);
         assert_eq!(chosen(Some(Stage::Fmt), true), [Stage::Fmt]);
     }
 
