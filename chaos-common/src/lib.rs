@@ -19,6 +19,7 @@ pub mod net;
 pub mod pattern;
 pub mod random;
 pub mod rule;
+pub mod shape;
 pub mod steady;
 pub mod when;
 

@@ -18,6 +18,8 @@ pub mod program {
         LOSS_EGRESS = "loss_egress",
         /// cgroup_skb ingress: loses what reaches a cgroup's sockets.
         LOSS_INGRESS = "loss_ingress",
+        /// tc egress: holds back what leaves a device.
+        SHAPE_EGRESS = "shape_egress",
         /// cgroup_skb egress: counts only.
         STEADY_EGRESS = "steady_egress",
         /// cgroup_skb ingress: counts only.
@@ -68,6 +70,14 @@ pub mod map {
         PEERS_V6 = "PEERS_V6",
         /// side × port → clause mask.
         PORTS = "PORTS",
+        /// rule → [`Shape`](crate::shape::Shape).
+        SHAPES = "SHAPES",
+        /// rule × slot → [`ShapeState`](crate::shape::ShapeState).
+        SHAPE_STATE = "SHAPE_STATE",
+        /// What a draw and a variate are turned into → [`Table`](crate::shape::Table).
+        SHAPE_TABLES = "SHAPE_TABLES",
+        /// Flow → `u64`: when its last packet leaves (CLOCK_MONOTONIC).
+        SHAPE_FLOWS = "SHAPE_FLOWS",
         /// slot → [`Counters`](crate::Counters), per CPU.
         STEADY = "STEADY",
         /// 0 → `u64`: how often probe programs met a process of the probe.

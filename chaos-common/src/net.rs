@@ -18,6 +18,8 @@ pub mod hook {
     pub const LOSS_EGRESS: usize = 0;
     /// Loses what arrives.
     pub const LOSS_INGRESS: usize = 1;
+    /// Holds back what leaves.
+    pub const SHAPE_EGRESS: usize = 2;
 }
 
 /// How many filter clauses one injection can hold: the width of a clause bitmask.

@@ -106,13 +106,15 @@ crate::pod! {
         pub dry_run: u64,
         /// Injected.
         pub injected: u64,
+        /// Was to be injected, and the kernel could not: no memory, a full queue.
+        pub failed: u64,
     }
 }
 
 impl RuleStats {
     /// Nothing yet.
     pub const ZERO: Self =
-        Self { filtered: 0, lease: 0, when: 0, chance: 0, budget: 0, dry_run: 0, injected: 0 };
+        Self { filtered: 0, lease: 0, when: 0, chance: 0, budget: 0, dry_run: 0, injected: 0, failed: 0 };
 
     /// The sum of two, field by field.
     #[must_use]
@@ -125,6 +127,7 @@ impl RuleStats {
             budget: self.budget + other.budget,
             dry_run: self.dry_run + other.dry_run,
             injected: self.injected + other.injected,
+            failed: self.failed + other.failed,
         }
     }
 
@@ -139,6 +142,7 @@ impl RuleStats {
             budget: self.budget.saturating_sub(earlier.budget),
             dry_run: self.dry_run.saturating_sub(earlier.dry_run),
             injected: self.injected.saturating_sub(earlier.injected),
+            failed: self.failed.saturating_sub(earlier.failed),
         }
     }
 
@@ -149,7 +153,7 @@ impl RuleStats {
 
     /// What passed the filter while the lease was live: the population that a percentage is taken of.
     pub const fn eligible(&self) -> u64 {
-        self.when + self.chance + self.budget + self.dry_run + self.injected
+        self.when + self.chance + self.budget + self.dry_run + self.injected + self.failed
     }
 }
 

@@ -65,18 +65,77 @@ pub fn any(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
     None
 }
 
+/// Asks every one of `rules`, and tells `then` what came of each, in their order.
+#[inline(always)]
+pub fn each(rules: u64, slot: u32, clauses: impl Fn() -> u64, mut then: impl FnMut(u32, Outcome)) {
+    let live = lease_is_live();
+    let clauses = if live { clauses() } else { 0 };
+    let mut pending = rules;
+    for _ in 0..MAX_RULES_PER_HOOK {
+        if pending == 0 {
+            return;
+        }
+        let rule = pending.trailing_zeros();
+        pending &= pending - 1;
+        if let Some(outcome) = judge(rule, slot, live, clauses) {
+            then(rule, outcome);
+        }
+    }
+}
+
+/// Counts again what was counted as injected by each of `rules`: the kernel could not do it after all.
+#[inline(always)]
+pub fn could_not(rules: u64, slot: u32) {
+    let mut pending = rules;
+    for _ in 0..MAX_RULES_PER_HOOK {
+        if pending == 0 {
+            return;
+        }
+        let rule = pending.trailing_zeros();
+        pending &= pending - 1;
+        if let Some(stats) = RULE_STATS.get_ptr_mut(state_index(rule, slot, global(&SLOTS))) {
+            // SAFETY: in bounds of the map value, which is this CPU's as in `count`.
+            unsafe {
+                (*stats).injected -= 1;
+                (*stats).failed += 1;
+            }
+        }
+    }
+}
+
+/// A uniform draw for one rule, as [`draw`] makes it.
+#[inline(always)]
+pub fn draw_for(number: u32, slot: u32) -> u32 {
+    let state = RULE_STATE.get_ptr_mut(state_index(number, slot, global(&SLOTS)));
+    match (RULES.get_ptr(number), state) {
+        // SAFETY: a map value, as in `judge`.
+        (Some(rule), Some(state)) => draw(unsafe { &*rule }, number, slot, state),
+        _ => 0,
+    }
+}
+
+/// Whether a rule only counts.
+#[inline(always)]
+pub fn is_dry_run(number: u32) -> bool {
+    // SAFETY: a map value, as in `judge`.
+    RULES.get_ptr(number).is_none_or(|rule| unsafe { (*rule).dry_run } != 0)
+}
+
 /// Asks one rule, and counts what comes of it.
 #[inline(always)]
 fn ask(number: u32, slot: u32, live: bool, clauses: u64) -> bool {
+    judge(number, slot, live, clauses) == Some(Outcome::Injected)
+}
+
+#[inline(always)]
+fn judge(number: u32, slot: u32, live: bool, clauses: u64) -> Option<Outcome> {
     let index = state_index(number, slot, global(&SLOTS));
-    let (Some(rule), Some(state)) = (RULES.get_ptr(number), RULE_STATE.get_ptr_mut(index)) else {
-        return false;
-    };
+    let (rule, state) = (RULES.get_ptr(number)?, RULE_STATE.get_ptr_mut(index)?);
     // SAFETY: map values; user space replaces a rule field by field, and every mix of two versions of a
     // rule is a rule.
     let outcome = unsafe { outcome(&*rule, number, slot, state, live, clauses) };
     count(index, outcome);
-    outcome == Outcome::Injected
+    Some(outcome)
 }
 
 #[inline(always)]

@@ -10,6 +10,7 @@ use chaos_common::{
     Counters, Lease, Rule, RuleState, RuleStats, Target,
     net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
     rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
+    shape::{FLOWS, Shape, ShapeState, TABLES, Table},
     steady::SockLayout,
 };
 
@@ -48,6 +49,22 @@ pub static PEERS_V6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(MAX_PREF
 /// Side and port → the clauses that name it.
 #[map]
 pub static PORTS: Array<u64> = Array::with_max_entries(PORT_ENTRIES, 0);
+
+/// How rules that hold packets back do it.
+#[map]
+pub static SHAPES: Array<Shape> = Array::with_max_entries(MAX_RULES, 0);
+
+/// What each of them remembers about each slot.
+#[map]
+pub static SHAPE_STATE: Array<ShapeState> = Array::with_max_entries(MAX_RULES * MAX_SLOTS, 0);
+
+/// What draws and variates are turned into.
+#[map]
+pub static SHAPE_TABLES: Array<Table> = Array::with_max_entries(TABLES, 0);
+
+/// When the last packet of each flow leaves that is held back.
+#[map]
+pub static SHAPE_FLOWS: Array<u64> = Array::with_max_entries(FLOWS, 0);
 
 /// What each slot's cgroups did.
 #[map]

@@ -65,6 +65,14 @@ impl Skb {
         if segments == 0 { 1 } else { segments }
     }
 
+    /// Length in bytes on the wire: a GSO packet has its headers again for each packet it is cut into
+    /// (net/core/dev.c, `qdisc_pkt_len_init`, 6.18, which runs before tc).
+    #[inline(always)]
+    pub fn wire_len(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).wire_len }
+    }
+
     /// The device the packet is on.
     #[inline(always)]
     pub fn ifindex(self) -> u32 {

@@ -5,7 +5,7 @@ use chaos_common::{Chance, names::program};
 use kchaos::{
     demo::namespaces,
     kernel::test_run::{Cost, Trial},
-    target::{Device, Netns},
+    target::{Device, Netns, root_qdisc::RootQdisc},
 };
 
 use super::{BenchCgroup, median, spread};
@@ -45,7 +45,7 @@ pub fn bench() -> anyhow::Result<()> {
 
 fn cases(target: &BenchCgroup) -> anyhow::Result<Vec<Case>> {
     let plan = |chance| {
-        let device = Device { ifindex: 1, name: "lo".into() };
+        let device = Device { ifindex: 1, name: "lo".into(), root: RootQdisc::none() };
         target.plan(chance, Netns::current()?, vec![device])
     };
     let (passes, loses) = (plan(Chance::NEVER)?, plan(Chance::ALWAYS)?);

@@ -2,12 +2,13 @@
 
 mod loss;
 mod parse;
+mod shape;
 mod vanish;
 
 use chaos_common::net::Direction;
 
 use crate::{
-    gate,
+    gate::{self, Subject},
     maps::{NET, global},
     skb::{LOOPBACK_IFINDEX, Skb},
 };
@@ -15,12 +16,19 @@ use crate::{
 /// The gate for packets: whether one of the rules of `hook` hits this one, and which.
 #[inline(always)]
 fn gate(skb: Skb, hook: usize, direction: Direction) -> Option<u32> {
+    let subject = asked(skb, hook)?;
+    gate::any(subject.rules, subject.slot, || parse::clauses(skb, direction))
+}
+
+/// Whose packet it is, with those rules that `hook` asks; `None` if there are none.
+#[inline(always)]
+fn asked(skb: Skb, hook: usize) -> Option<Subject> {
     let subject = gate::subject(|level| skb.ancestor_cgroup_id(level))?;
     let rules = subject.rules & global(&NET.rules[hook]);
     if rules == 0 || (skb.ifindex() == LOOPBACK_IFINDEX && !uses(chaos_common::net::uses::LOOPBACK)) {
         return None;
     }
-    gate::any(rules, subject.slot, || parse::clauses(skb, direction))
+    Some(Subject { rules, slot: subject.slot })
 }
 
 /// Whether any rule makes use of a feature.

@@ -7,9 +7,12 @@ use clap::Args;
 use super::{InsistArgs, exit, run::read_spec, terminal::say};
 use crate::{
     experiment,
-    fault::plan::{Attachment, Plan, Via},
+    fault::{
+        host_change::HostChange,
+        plan::{Attachment, Plan, Via},
+    },
     judge::names,
-    kernel::{LiveKernel, qdisc},
+    kernel::{LiveKernel, fq, qdisc},
     target::Scope,
 };
 
@@ -57,6 +60,12 @@ pub fn print(scope: &Scope, plan: &Plan) {
         let dry_run = if rule.rule.dry_run != 0 { ", dry run" } else { "" };
         say!("  {} by {}{dry_run}", rule.fault, mechanisms.join(" and "));
     }
+    if !plan.host_changes.is_empty() {
+        say!("changed on the host while it runs");
+    }
+    for change in &plan.host_changes {
+        say!("  {change}");
+    }
     say!("attached while it runs");
     for attachment in &plan.attachments {
         say!("  {attachment}");
@@ -72,7 +81,11 @@ pub fn print(scope: &Scope, plan: &Plan) {
 
 fn print_residue(plan: &Plan) {
     say!("a SIGKILL would leave behind");
-    let mut nothing = true;
+    let mut nothing = plan.host_changes.is_empty();
+    for HostChange::RootFq { at, .. } in &plan.host_changes {
+        let (device, netns) = (&at.device.name, at.netns.inode);
+        say!("  an fq qdisc; undone by: {} (in network namespace {netns})", fq::undo_command(device));
+    }
     for attachment in &plan.attachments {
         if let Attachment::Tc { via: Via::Clsact, at, .. } = attachment {
             nothing = false;

@@ -67,13 +67,14 @@ impl Capability {
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 6] = [
+    pub const PLANNABLE: [Self; 7] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
         Self::CgroupSkb,
         Self::SyscallTracepoint,
         Self::RetransmitTracepoint,
+        Self::Fq,
     ];
 
     /// As users read it.
@@ -118,7 +119,7 @@ impl Capability {
             }
             Self::Kprobe => "CONFIG_KPROBES and CONFIG_BPF_EVENTS",
             Self::Override => "CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu, Amazon Linux 2023, Arch)",
-            Self::Fq => "CONFIG_NET_SCH_FQ",
+            Self::Fq => "Linux 5.18 with CONFIG_NET_SCH_FQ",
             Self::Netem => "CONFIG_NET_SCH_NETEM",
             Self::Ifb => "CONFIG_IFB",
         }

@@ -2,7 +2,7 @@
 //! and for the tests that hold the documentation to it.
 
 use super::{
-    Fault, filter, limits, loss, pattern,
+    Fault, delay, filter, limits, loss, pattern, rate, reorder,
     text::{FieldError, Given},
 };
 use crate::units;
@@ -91,7 +91,7 @@ pub struct Row {
 }
 
 /// All faults.
-pub static CATALOGUE: &[FaultEntry] = &[loss::ENTRY];
+pub static CATALOGUE: &[FaultEntry] = &[loss::ENTRY, delay::ENTRY, rate::ENTRY, reorder::ENTRY];
 
 /// The parameters that faults have in common, by topic. They are documented once, in docs/faults/common.md.
 pub static COMMON: &[&[Parameter]] =

@@ -16,11 +16,13 @@ pub enum Mechanism {
     ClsactEgress,
     /// A link at the target's cgroup.
     CgroupSkbIngress,
+    /// The root qdisc that sends each packet at its time.
+    Fq,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::TcxEgress, Self::ClsactEgress, Self::CgroupSkbIngress];
+    pub const ALL: [Self; 4] = [Self::TcxEgress, Self::ClsactEgress, Self::CgroupSkbIngress, Self::Fq];
 
     /// As users read and write it.
     pub const fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Mechanism {
             Self::TcxEgress => "tcx-egress",
             Self::ClsactEgress => "clsact-egress",
             Self::CgroupSkbIngress => "cgroup-skb-ingress",
+            Self::Fq => "fq",
         }
     }
 
@@ -37,6 +40,7 @@ impl Mechanism {
             Self::TcxEgress => Capability::Tcx,
             Self::ClsactEgress => Capability::Clsact,
             Self::CgroupSkbIngress => Capability::CgroupSkb,
+            Self::Fq => Capability::Fq,
         }
     }
 }

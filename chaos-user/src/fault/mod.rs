@@ -3,13 +3,18 @@
 pub mod capability;
 pub mod catalogue;
 pub mod clause;
+pub mod delay;
 pub mod filter;
+pub mod host_change;
+pub mod jitter;
 pub mod limits;
 mod loss;
 pub mod mechanism;
 pub mod net;
 pub mod pattern;
 pub mod plan;
+pub mod rate;
+pub mod reorder;
 mod show;
 pub mod text;
 

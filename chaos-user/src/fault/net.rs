@@ -1,6 +1,6 @@
 //! Network faults: what happens to which packets and connections.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use chaos_common::{
     names::program,
@@ -9,9 +9,12 @@ use chaos_common::{
 
 use super::{
     Limits, Pattern,
+    delay::Delay,
     filter::{DirectionSpec, NetFilter},
     mechanism::Mechanism,
     plan::Parameters,
+    rate::Rate,
+    reorder::Reorder,
     text::{FieldError, Given},
 };
 
@@ -35,6 +38,12 @@ pub struct NetFault {
 pub enum NetEffect {
     /// It disappears on the way; neither end is told.
     Loss,
+    /// It arrives later.
+    Delay(Delay),
+    /// It waits for its turn on a slower wire.
+    Rate(Rate),
+    /// It overtakes others, which are held back.
+    Reorder(Reorder),
 }
 
 impl NetEffect {
@@ -42,6 +51,9 @@ impl NetEffect {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Loss => "loss",
+            Self::Delay(_) => "delay",
+            Self::Rate(_) => "rate",
+            Self::Reorder(_) => "reorder",
         }
     }
 
@@ -49,15 +61,37 @@ impl NetEffect {
     /// filter survives it (the lease makes it inert, `sweep` removes it).
     pub const fn ladder(&self, direction: Direction) -> &'static [Mechanism] {
         match (self, direction) {
-            (Self::Loss, Direction::Egress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
+            (_, Direction::Egress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
             (Self::Loss, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => &[],
+        }
+    }
+
+    /// What holds packets back until their time, best first; empty if none is held back.
+    pub const fn queues(&self) -> &'static [Mechanism] {
+        match self {
+            Self::Loss => &[],
+            Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
+        }
+    }
+
+    /// The longest that a packet is held back.
+    pub fn most_held(&self) -> Duration {
+        match self {
+            Self::Loss => Duration::ZERO,
+            Self::Delay(delay) => delay.most(),
+            Self::Rate(rate) => rate.limit,
+            Self::Reorder(reorder) => reorder.by,
         }
     }
 
     /// What its programs need to know besides the rule.
-    pub const fn parameters(&self) -> Parameters {
+    pub fn parameters(&self) -> Parameters {
         match self {
             Self::Loss => Parameters::None,
+            Self::Delay(delay) => Parameters::Shape(delay.shape()),
+            Self::Rate(rate) => Parameters::Shape(rate.shape()),
+            Self::Reorder(reorder) => Parameters::Shape(reorder.shape()),
         }
     }
 
@@ -66,6 +100,9 @@ impl NetEffect {
         match (self, direction) {
             (Self::Loss, Direction::Egress) => Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS),
             (Self::Loss, Direction::Ingress) => Hook::new(program::LOSS_INGRESS, hook::LOSS_INGRESS),
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), _) => {
+                Hook::new(program::SHAPE_EGRESS, hook::SHAPE_EGRESS)
+            }
         }
     }
 }
@@ -101,6 +138,18 @@ impl NetFault {
 
 impl fmt::Display for NetFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.effect.name(), self.pattern, self.direction)
+        write!(f, "{} {} {}", self.effect, self.pattern, self.direction)
+    }
+}
+
+impl fmt::Display for NetEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        match self {
+            Self::Loss => f.write_str(name),
+            Self::Delay(delay) => write!(f, "{name} {delay}"),
+            Self::Rate(rate) => write!(f, "{name} {rate}"),
+            Self::Reorder(reorder) => write!(f, "{name} {reorder}"),
+        }
     }
 }

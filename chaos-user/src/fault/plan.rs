@@ -7,6 +7,7 @@ use chaos_common::{
     names::program,
     net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
+    shape::Shape,
 };
 
 use super::{
@@ -14,13 +15,14 @@ use super::{
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
     filter::directions,
+    host_change::{HoldError, HostChange, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
     show::way,
 };
 use crate::{
     experiment::hypothesis::Metric,
-    target::{Cgroup, Device, Group, Netns, Scope},
+    target::{Cgroup, Device, Group, Netns, Scope, root_qdisc::Fq},
 };
 
 /// How *this* kernel will do it.
@@ -34,6 +36,8 @@ pub struct Plan {
     pub levels: Levels,
     /// What all packet filters come to.
     pub clauses: Clauses,
+    /// What is changed on the host, in order, before anything is attached.
+    pub host_changes: Vec<HostChange>,
     /// What is attached, in order.
     pub attachments: Vec<Attachment>,
     /// Metrics that will be measured.
@@ -53,6 +57,8 @@ pub struct PlannedRule {
     pub parameters: Parameters,
     /// How it is done, each way it goes.
     pub ways: Vec<Way>,
+    /// What holds packets back, if it does.
+    pub queue: Option<Mechanism>,
 }
 
 /// What the programs of a fault need to know besides its rule. Each kind has a map of its own, by rule number.
@@ -60,6 +66,8 @@ pub struct PlannedRule {
 pub enum Parameters {
     /// Nothing.
     None,
+    /// How packets are held back.
+    Shape(Shape),
 }
 
 /// How a fault is done to what goes one way.
@@ -127,7 +135,7 @@ pub enum Via {
 
 /// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
 /// them, and what holds them back comes last.
-pub const TC_ORDER: &[&str] = &[program::LOSS_EGRESS];
+pub const TC_ORDER: &[&str] = &[program::LOSS_EGRESS, program::SHAPE_EGRESS];
 
 /// A device in a network namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +153,15 @@ pub enum Note {
     SyscallTracepoint,
     /// Survives a SIGKILL.
     ClsactResidue,
+    /// Survives a SIGKILL too.
+    FqResidue,
+    /// Somebody's own, which is not changed.
+    FqAsItIs {
+        /// Whose.
+        device: String,
+        /// What it holds.
+        fq: Fq,
+    },
     /// Cannot be measured here.
     NotMeasured {
         /// What.
@@ -193,6 +210,9 @@ pub enum PlanError {
         /// What is missing.
         lacks: Capability,
     },
+    /// Packets cannot be held back there.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
     /// Nothing to meet packets at.
     #[error(
         "{target}: its network namespace has no device that is up besides lo, where packets could be met"
@@ -224,8 +244,11 @@ pub fn plan(
     clauses.config.rules = hook_rules(&rules);
     let (metrics, mut notes) = measurable(capabilities, options)?;
     let attachments = attachments(&rules, scope, &metrics)?;
+    let (host_changes, known) = host_changes(&rules, scope, options)?;
+    notes.extend(known);
     notes.extend(residue(&attachments));
     Ok(Plan {
+        host_changes,
         targets: targets(scope, rules.len())?,
         levels: levels(scope)?,
         rules,
@@ -248,6 +271,7 @@ fn plan_net(
         Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: net.effect.hook(*direction) })
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
+    let queue = queue(net, capabilities, options)?;
     let (match_clauses, allow_clauses) = clauses.add(&net.filter)?;
     let rule = Rule {
         dry_run: options.dry_run.into(),
@@ -263,7 +287,35 @@ fn plan_net(
         pattern: net.pattern.to_kernel(),
     };
     let parameters = net.effect.parameters();
-    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways })
+    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queue })
+}
+
+fn queue(
+    net: &NetFault,
+    capabilities: &Capabilities,
+    options: &Options,
+) -> Result<Option<Mechanism>, Unplannable> {
+    let queues = net.effect.queues();
+    if queues.is_empty() {
+        return Ok(None);
+    }
+    choose(queues, net.effect.name(), capabilities, options.forced).map(Some)
+}
+
+/// What holding packets back takes, wherever the target's packets leave.
+fn host_changes(
+    rules: &[PlannedRule],
+    scope: &Scope,
+    options: &Options,
+) -> Result<(Vec<HostChange>, Vec<Note>), PlanError> {
+    if rules.iter().all(|rule| rule.queue.is_none()) {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let (changes, mut notes) = to_hold(rules, &places(scope)?, options.dry_run)?;
+    if !changes.is_empty() {
+        notes.push(Note::FqResidue);
+    }
+    Ok((changes, notes))
 }
 
 /// For each hook, the rules that it asks.
@@ -368,6 +420,8 @@ fn attachments(
         match mechanism {
             Mechanism::TcxEgress => attachments.extend(tc(Via::Tcx)?),
             Mechanism::ClsactEgress => attachments.extend(tc(Via::Clsact)?),
+            // Not a program, but the host change that a program needs.
+            Mechanism::Fq => {}
             Mechanism::CgroupSkbIngress => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSkb {
@@ -445,6 +499,6 @@ impl Plan {
 impl PlannedRule {
     /// By what it is done.
     pub fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
-        self.ways.iter().map(|way| way.mechanism)
+        self.ways.iter().map(|way| way.mechanism).chain(self.queue)
     }
 }

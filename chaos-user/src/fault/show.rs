@@ -48,6 +48,14 @@ impl fmt::Display for Note {
             Self::ClsactResidue => f.write_str(
                 "a SIGKILL leaves a clsact filter behind: inert within 3 s, removed by a watchdog or `kchaos sweep`",
             ),
+            Self::FqResidue => f.write_str(
+                "a SIGKILL leaves an fq qdisc behind, which delays nothing by itself; a watchdog or `kchaos sweep` removes it",
+            ),
+            Self::FqAsItIs { device, fq } => write!(
+                f,
+                "{device} has an fq already, which is used as it is: what exceeds its {} packets, or {} of one flow, is lost",
+                fq.limit, fq.flow_limit
+            ),
             Self::NotMeasured { metric, lacks } => {
                 write!(f, "{} is not measured: this kernel lacks {lacks}", metric.name())
             }

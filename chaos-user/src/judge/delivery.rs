@@ -41,12 +41,14 @@ pub struct Outcomes {
     pub dry_run: u64,
     /// Injected.
     pub injected: u64,
+    /// Was to be injected, and the kernel could not.
+    pub failed: u64,
 }
 
 impl From<RuleStats> for Outcomes {
     fn from(stats: RuleStats) -> Self {
-        let RuleStats { filtered, lease, when, chance, budget, dry_run, injected } = stats;
-        Self { filtered, lease, when, chance, budget, dry_run, injected }
+        let RuleStats { filtered, lease, when, chance, budget, dry_run, injected, failed } = stats;
+        Self { filtered, lease, when, chance, budget, dry_run, injected, failed }
     }
 }
 

@@ -8,6 +8,10 @@ pub enum FaultPoint {
     Filled,
     /// The journal is open.
     Journalled,
+    /// An fq qdisc is noted in the journal, and not there.
+    FqNoted,
+    /// An fq qdisc is there, and no program.
+    FqAdded,
     /// The first program is attached.
     AttachedFirst,
     /// A clsact qdisc is noted in the journal, and not there.
@@ -30,9 +34,11 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// All of them, in the order they are reached.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Filled,
         Self::Journalled,
+        Self::FqNoted,
+        Self::FqAdded,
         Self::AttachedFirst,
         Self::ClsactNoted,
         Self::ClsactAdded,
@@ -49,6 +55,8 @@ impl FaultPoint {
         match self {
             Self::Filled => "filled",
             Self::Journalled => "journalled",
+            Self::FqNoted => "fq-noted",
+            Self::FqAdded => "fq-added",
             Self::AttachedFirst => "attached-first",
             Self::ClsactNoted => "clsact-noted",
             Self::ClsactAdded => "clsact-added",

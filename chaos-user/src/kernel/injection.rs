@@ -10,10 +10,13 @@ use chaos_common::Lease;
 
 use super::{
     Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
-    fault_point::FaultPoint, journal::Journal, lease::LeaseKeeper, sweep, watchdog::Watchdog, wire::Wire,
+    fault_point::FaultPoint, fq, journal::Journal, lease::LeaseKeeper, sweep, watchdog::Watchdog, wire::Wire,
 };
 use crate::{
-    fault::plan::{Attachment, Plan},
+    fault::{
+        host_change::HostChange,
+        plan::{Attachment, Plan},
+    },
     steady::sample::Sample,
     target::Netns,
 };
@@ -46,6 +49,7 @@ impl LiveInjection {
             Attachment::Tc { at, .. } => Some(at.netns.clone()),
             _ => None,
         });
+        let changed = plan.host_changes.iter().map(|HostChange::RootFq { at, .. }| at.netns.clone());
         Self {
             ebpf: Some(ebpf),
             journal,
@@ -55,9 +59,14 @@ impl LiveInjection {
             rules: plan.rules.len() as u32,
             slots: plan.targets.len() as u32,
             attachments: plan.attachments.len(),
-            namespaces: namespaces.collect(),
+            namespaces: namespaces.chain(changed).collect(),
             rolled_back: false,
         }
+    }
+
+    /// Makes one more change of the host.
+    pub(super) fn change(&mut self, change: &HostChange) -> Result<(), KernelError> {
+        fq::change(&mut self.journal, change)
     }
 
     /// Attaches one more program.
@@ -79,7 +88,7 @@ impl LiveInjection {
         self.ebpf = None;
         rollback.step::<KernelError>(format!("detach {} programs", self.attachments), Ok(()));
         FaultPoint::Detached.reached();
-        for residue in self.journal.residue() {
+        for residue in self.journal.residue().iter().rev() {
             let netns = self.namespaces.iter().find(|netns| sweep::lies_in(residue, netns));
             rollback.step(sweep::command(residue, netns), sweep::undo(residue, netns));
         }

@@ -48,6 +48,15 @@ pub enum Residue {
         /// Whether the qdisc is ours to remove.
         adds_qdisc: bool,
     },
+    /// Our fq qdisc at the root of a device.
+    RootFq {
+        /// Inode of the network namespace.
+        netns: u64,
+        /// Name of the device.
+        device: String,
+        /// For how many milliseconds it may hold packets.
+        hold_ms: u64,
+    },
     /// A cgroup that we made, with those directly below it.
     Cgroups {
         /// Where.

@@ -38,14 +38,15 @@ impl Kernel for LiveKernel {
             Journal::create(name, attached).map_err(KernelError::io("the journal in /run/kchaos"))?;
         // From here on, whatever fails drops the injection, which undoes what was done.
         let mut injection = LiveInjection::new(ebpf, lease, journal, log, plan);
-        if plan
-            .attachments
-            .iter()
-            .any(|attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. }))
-        {
+        let is_clsact =
+            |attachment: &Attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. });
+        if !plan.host_changes.is_empty() || plan.attachments.iter().any(is_clsact) {
             injection.watchdog = Some(Watchdog::start(injection.journal.dir())?);
         }
         FaultPoint::Journalled.reached();
+        for change in &plan.host_changes {
+            injection.change(change)?;
+        }
         for attachment in &plan.attachments {
             injection.attach(attachment)?;
             FaultPoint::AttachedFirst.reached();

@@ -7,6 +7,7 @@ mod counters;
 #[cfg(test)]
 pub mod fake;
 pub mod fault_point;
+pub mod fq;
 pub mod host;
 mod injection;
 pub mod journal;

@@ -12,14 +12,16 @@ use aya::{
 use chaos_common::{
     Lease, Rule, Target,
     names::{global, map},
-    net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, local_port_index, peer_port_index, uses},
+    net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
     rule::{Levels, MAX_LEVELS},
+    shape::{self, Shape, Table},
     steady::SockLayout,
 };
 
 use super::{KernelError, btf, wire::Wire};
 use crate::fault::{
     clause::{Clauses, Side},
+    jitter,
     plan::{Parameters, Plan},
 };
 
@@ -73,6 +75,8 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net) = (Wire(globals.levels), Wire(globals.net));
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
+    let holds = globals.net.rules[hook::SHAPE_EGRESS] != 0;
+    let if_holds = |entries: u32| if holds { entries } else { 1 };
     let mut loader = EbpfLoader::new();
     loader
         .override_global(global::LEVELS, &levels, true)
@@ -84,6 +88,9 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(map::RULE_STATE, entries)
         .map_max_entries(map::RULE_STATS, entries)
+        .map_max_entries(map::SHAPE_STATE, if_holds(entries))
+        .map_max_entries(map::SHAPE_TABLES, if_holds(shape::TABLES))
+        .map_max_entries(map::SHAPE_FLOWS, if_holds(shape::FLOWS))
         .map_max_entries(map::STEADY, globals.slots)
         .map_max_entries(map::PORTS, if uses_ports(&globals.net) { PORT_ENTRIES } else { 1 });
     Ok(loader.load(OBJECT)?)
@@ -99,9 +106,10 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     for (number, planned) in (0..).zip(&plan.rules) {
         rules.set(number, Wire(planned.rule), 0).map_err(KernelError::map(map::RULES))?;
     }
-    for planned in &plan.rules {
+    for (number, planned) in (0..).zip(&plan.rules) {
         match planned.parameters {
             Parameters::None => {}
+            Parameters::Shape(shape) => fill_shape(ebpf, number, shape)?,
         }
     }
     let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
@@ -111,6 +119,19 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     }
     fill_prefixes(ebpf, &plan.clauses)?;
     fill_ports(ebpf, &plan.clauses)
+}
+
+fn fill_shape(ebpf: &mut Ebpf, number: u32, shape: Shape) -> Result<(), KernelError> {
+    let mut shapes: Array<_, Wire<Shape>> = typed(ebpf, map::SHAPES)?;
+    shapes.set(number, Wire(shape), 0).map_err(KernelError::map(map::SHAPES))?;
+    if shape.jitter_ns == 0 {
+        return Ok(());
+    }
+    let mut tables: Array<_, Wire<Table>> = typed(ebpf, map::SHAPE_TABLES)?;
+    for (index, table) in jitter::tables() {
+        tables.set(index, Wire(table), 0).map_err(KernelError::map(map::SHAPE_TABLES))?;
+    }
+    Ok(())
 }
 
 fn fill_prefixes(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {

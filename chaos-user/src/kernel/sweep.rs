@@ -1,9 +1,9 @@
 //! Removing what dead controllers left behind.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{
-    Rollback,
+    Rollback, fq,
     journal::{self, Entry, Residue},
     qdisc,
 };
@@ -35,9 +35,9 @@ pub fn sweep() -> io::Result<Sweep> {
 /// Undoes what one journal names, then forgets it.
 pub fn undo_entry(entry: &Entry) -> Rollback {
     let mut rollback = Rollback::default();
-    for residue in &entry.residue {
+    for residue in entry.residue.iter().rev() {
         let netns = match residue {
-            Residue::Clsact { netns, .. } => Netns::find(*netns),
+            Residue::Clsact { netns, .. } | Residue::RootFq { netns, .. } => Netns::find(*netns),
             Residue::Cgroups { .. } => None,
         };
         rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
@@ -55,16 +55,22 @@ pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
         Residue::Clsact { device, adds_qdisc, .. } => {
             netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *adds_qdisc))
         }
+        Residue::RootFq { device, hold_ms, .. } => {
+            netns.map_or(Ok(()), |netns| fq::undo(netns, device, Duration::from_millis(*hold_ms)))
+        }
         Residue::Cgroups { dir } => target::cgroup::remove(dir),
     }
 }
 
 /// The same as a human would type it.
 pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
+    let gone = if netns.is_none() { ", if it still exists" } else { "" };
     match residue {
         Residue::Clsact { netns: inode, device, adds_qdisc } => {
-            let gone = if netns.is_none() { ", if it still exists" } else { "" };
             format!("{} (in network namespace {inode}{gone})", qdisc::undo_commands(device, *adds_qdisc))
+        }
+        Residue::RootFq { netns: inode, device, .. } => {
+            format!("{} (in network namespace {inode}{gone})", fq::undo_command(device))
         }
         Residue::Cgroups { dir } => format!("rmdir {0}/* {0}", dir.display()),
     }
@@ -72,5 +78,8 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
 
 /// Whether something left behind lies in a namespace.
 pub fn lies_in(residue: &Residue, netns: &Netns) -> bool {
-    matches!(residue, Residue::Clsact { netns: inode, .. } if *inode == netns.inode)
+    match residue {
+        Residue::Clsact { netns: inode, .. } | Residue::RootFq { netns: inode, .. } => *inode == netns.inode,
+        Residue::Cgroups { .. } => false,
+    }
 }

@@ -7,6 +7,7 @@ pub mod parse;
 pub mod pid;
 pub mod proc;
 pub mod refuse;
+pub mod root_qdisc;
 pub mod scope;
 
 pub use cgroup::{Cgroup, Hierarchy};

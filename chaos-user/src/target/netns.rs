@@ -6,10 +6,16 @@ use futures_util::TryStreamExt;
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{
     Handle,
-    packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    packet_route::{
+        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        tc::TcMessage,
+    },
 };
 
-use super::TargetError;
+use super::{
+    TargetError,
+    root_qdisc::{self, RootQdisc},
+};
 
 /// A network namespace, held open.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub struct Device {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// What sends its packets.
+    pub root: RootQdisc,
 }
 
 impl PartialEq for Netns {
@@ -90,11 +98,11 @@ impl Netns {
     /// another one of them. A VLAN or a bridge is left out and the devices below it are taken, so that
     /// no packet is judged twice.
     pub fn devices(&self) -> Result<Vec<Device>, TargetError> {
-        let links = self
-            .run(list_links)
-            .and_then(|links| links)
+        let listed = self.run(|| Ok((list_links()?, root_qdisc::list()?)));
+        let (links, qdiscs) = listed
+            .and_then(|listed| listed)
             .map_err(TargetError::io(format!("devices of network namespace {}", self.inode)))?;
-        Ok(lowest(&links))
+        Ok(lowest(&links, &qdiscs))
     }
 }
 
@@ -114,14 +122,17 @@ pub fn with_netlink<T>(work: impl AsyncFnOnce(Handle) -> io::Result<T>) -> io::R
     })
 }
 
-fn lowest(links: &[LinkMessage]) -> Vec<Device> {
+fn lowest(links: &[LinkMessage], qdiscs: &[TcMessage]) -> Vec<Device> {
     let stacked: BTreeSet<u32> = links.iter().filter_map(upper_device).collect();
     let mut devices: Vec<Device> = links
         .iter()
         .filter(|link| link.header.flags.contains(LinkFlags::Up))
         .filter(|link| !link.header.flags.contains(LinkFlags::Loopback))
         .filter(|link| !stacked.contains(&link.header.index))
-        .filter_map(|link| Some(Device { ifindex: link.header.index, name: name(link)? }))
+        .filter_map(|link| {
+            let ifindex = link.header.index;
+            Some(Device { ifindex, name: name(link)?, root: RootQdisc::of(ifindex, qdiscs) })
+        })
         .collect();
     devices.sort_by_key(|device| device.ifindex);
     devices

@@ -1,5 +1,6 @@
 //! From text to types and back, once, at the edge: the same parsers for specs and for the command line.
 
+mod bits;
 mod count;
 mod margin;
 mod net;
@@ -10,6 +11,7 @@ mod words;
 
 use std::fmt::Write;
 
+pub use bits::{BitRate, Bytes};
 pub use count::{CountRate, MAX_COUNT, MAX_RATE_PER_S, Occurrences, parse_count, parse_seed};
 pub use margin::{parse_confidence, parse_margin, show_margin};
 pub use net::{Ports, parse_network, show_network};

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use super::{BadValue, did_you_mean, list, nearest, quoted};
 use crate::{
     experiment::hypothesis::Metric,
-    fault::filter::{DirectionSpec, Protocol},
+    fault::{
+        filter::{DirectionSpec, Protocol},
+        jitter::{Distribution, Order},
+    },
 };
 
 impl DirectionSpec {
@@ -60,6 +63,22 @@ impl FromStr for Metric {
     }
 }
 
+impl FromStr for Distribution {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a distribution", &Self::ALL, |distribution| distribution.name())
+    }
+}
+
+impl FromStr for Order {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "an order", &Self::ALL, |order| order.name())
+    }
+}
+
 macro_rules! shown_by_name {
     ($($type:ty),+) => {$(
         impl fmt::Display for $type {
@@ -69,7 +88,7 @@ macro_rules! shown_by_name {
         }
     )+};
 }
-shown_by_name!(DirectionSpec, Protocol, Metric);
+shown_by_name!(DirectionSpec, Protocol, Metric, Distribution, Order);
 
 /// The one of `all` that is called `text`.
 fn one_of<T: Copy>(text: &str, kind: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, BadValue> {

@@ -30,8 +30,10 @@ const PROGRAMS: [&str; 17] = [
 ];
 
 /// What changes something.
-const EFFECTS: [&str; 7] = [
+const EFFECTS: [&str; 9] = [
     "bpf_redirect",
+    "bpf_clone_redirect",
+    "bpf_skb_set_tstamp",
     "bpf_override_return",
     "bpf_send_signal",
     "bpf_set_retval",

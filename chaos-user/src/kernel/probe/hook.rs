@@ -6,7 +6,8 @@ use aya::{
     Btf, Ebpf,
     maps::{Array, HashMap},
     programs::{
-        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Lsm, Program, ProgramError, SockOps,
+        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Lsm, Program, ProgramError, SchedClassifier,
+        SockOps,
     },
 };
 use chaos_common::{
@@ -59,6 +60,12 @@ pub fn clsact(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
     added.map_err(|error| error.to_string())?;
     attach::clsact_filter(ebpf, program::LOSS_EGRESS, Direction::Egress, &lo).map_err(|error| why(&error))?;
     cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
+}
+
+/// Whether a packet can be given the time at which fq is to send it.
+pub fn shape(ebpf: &mut Ebpf) -> Trial {
+    let program: &mut SchedClassifier = find(ebpf, program::SHAPE_EGRESS)?;
+    program.load().map_err(|error| why(&error))
 }
 
 /// The program that injects and those that count, both ways.

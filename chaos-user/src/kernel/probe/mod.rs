@@ -81,7 +81,10 @@ impl Bench {
             Capability::FmodRetSyscall => self.at_hook(hook::fmod_ret_syscall),
             Capability::Kprobe => self.at_hook(hook::kprobe),
             Capability::Override => self.at_hook(hook::kprobe_override),
-            Capability::Fq => device::qdisc("fq", "sch_fq", None),
+            Capability::Fq => {
+                hook::shape(&mut self.ebpf)?;
+                device::qdisc("fq", "sch_fq", None)
+            }
             Capability::Netem => device::qdisc("netem", "sch_netem", Some(&device::NETEM_OPTIONS)),
             Capability::Ifb => device::ifb(),
         }

@@ -20,7 +20,7 @@ use rtnetlink::LinkUnspec;
 
 use crate::{
     fault::plan::Place,
-    target::{Device, Hierarchy, Netns, netns::with_netlink},
+    target::{Device, Hierarchy, Netns, netns::with_netlink, root_qdisc::RootQdisc},
 };
 
 const PREFIX: &str = "kchaos-probe-";
@@ -160,5 +160,5 @@ pub fn lo() -> Result<Place, String> {
         })
     });
     up.and_then(|up| up).map_err(|error| format!("lo of a network namespace: {error}"))?;
-    Ok(Place { netns, device: Device { ifindex: LO, name: "lo".into() } })
+    Ok(Place { netns, device: Device { ifindex: LO, name: "lo".into(), root: RootQdisc::none() } })
 }
