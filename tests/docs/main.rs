@@ -16,7 +16,7 @@ use kchaos::{
         capability::Capabilities,
         plan::{Options, plan},
     },
-    target::{Cgroup, Device, Group, Member, Namespace, Netns, Scope},
+    target::{Cgroup, Device, Group, Member, Namespace, Netns, RootQdisc, Scope},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -89,7 +89,7 @@ fn can_be_planned(text: &str) -> anyhow::Result<()> {
 
 fn member(group: Group, id: u64) -> anyhow::Result<Member> {
     let path = Path::new("/docs").join(id.to_string());
-    let devices = vec![Device { ifindex: 2, name: "eth0".into() }];
+    let devices = vec![Device { ifindex: 2, name: "eth0".into(), root: RootQdisc::none() }];
     Ok(Member {
         group,
         target: format!("cgroup:{}", path.display()).parse()?,

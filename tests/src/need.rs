@@ -32,6 +32,17 @@ pub const TCX: &[Need] = &[Need::Root, Need::Kernel(Capability::Tcx)];
 pub const CLSACT: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact)];
 /// To lose packets on their way in.
 pub const INGRESS: &[Need] = &[Need::Root, Need::Kernel(Capability::CgroupSkb)];
+/// To hold packets back on their way out, whichever way that is done.
+pub const HOLD: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::Fq)];
+/// The same by TCX.
+pub const HOLD_TCX: &[Need] = &[Need::Root, Need::Kernel(Capability::Tcx), Need::Kernel(Capability::Fq)];
+/// The same, beside what the kernel itself offers.
+pub const HOLD_NETEM: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Netem),
+];
 /// To measure what an experiment compares.
 pub const EXPERIMENT: &[Need] = &[
     Need::Root,

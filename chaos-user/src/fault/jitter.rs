@@ -124,15 +124,18 @@ fn standard_normal() -> Normal {
     Normal::standard()
 }
 
-/// Every table, with its number.
-pub fn tables() -> Vec<(u32, Table)> {
+/// The tables by which a jitter of this distribution is drawn, with their numbers.
+pub fn tables(distribution: u32) -> Vec<(u32, Table)> {
     let normals = table(|cell| standard_normal().inverse_cdf((cell as f64 + 0.5) / TABLE_ENTRIES as f64));
     let width = 2.0 * CUT_OFF as f64 / TABLE_ENTRIES as f64;
     let of = |distribution: Distribution| {
         table(|cell| distribution.at((cell as f64 + 0.5) * width - CUT_OFF as f64))
     };
-    let shaped = Distribution::ALL.map(|distribution| (shaped(distribution.number()), of(distribution)));
-    [(NORMAL_QUANTILES, normals)].into_iter().chain(shaped).collect()
+    let wanted = Distribution::ALL.into_iter().filter(|known| known.number() == distribution);
+    [(NORMAL_QUANTILES, normals)]
+        .into_iter()
+        .chain(wanted.map(|known| (shaped(distribution), of(known))))
+        .collect()
 }
 
 /// The middle of each cell.
@@ -151,7 +154,7 @@ mod tests {
 
     /// Jitters as the kernel half draws them, in jitters.
     fn draws(distribution: Distribution, correlation: f64, count: u64) -> Vec<f64> {
-        let tables = tables();
+        let tables = tables(distribution.number());
         let shape = correlated(Shape::NONE, Chance::from_fraction(correlation).unwrap());
         let values = |table: u32| tables.iter().find(|(number, _)| *number == table).unwrap().1.values;
         let (normals, jitters) = (values(NORMAL_QUANTILES), values(shaped(distribution.number())));

@@ -5,14 +5,17 @@ use std::fs::File;
 use aya::{
     Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, RawTracePoint,
-        SchedClassifier, TcAttachType, tc::TcAttachOptions,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, ProgramId,
+        ProgramInfo, RawTracePoint, SchedClassifier, TcAttachType, tc::TcAttachOptions,
     },
 };
 use chaos_common::net::Direction;
 
 use super::{KernelError, fault_point::FaultPoint, journal::Journal, qdisc};
-use crate::fault::plan::{Attachment, Place, Via, tc_rank};
+use crate::fault::plan::{Attachment, Place, TC_ORDER, Via, tc_rank};
+
+/// So much of a program's name is kept by the kernel (include/linux/bpf.h, BPF_OBJ_NAME_LEN, 6.18).
+const NAME_BYTES: usize = 15;
 
 /// Attaches one program. It is loaded on its first use; the link ends with the object.
 pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -> Result<(), KernelError> {
@@ -37,12 +40,29 @@ pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -
 /// First of its chain, so that nobody's verdict keeps packets from us; whatever we pass goes on to the rest.
 pub fn tcx(ebpf: &mut Ebpf, name: &str, direction: Direction, at: &Place) -> Result<(), ProgramError> {
     let classifier: &mut SchedClassifier = loaded(ebpf, name)?;
+    let (device, direction) = (&at.device.name, tc_direction(direction));
     let attach = || {
-        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-        classifier.attach_with_options(&at.device.name, tc_direction(direction), order)
+        let order = TcAttachOptions::TcxOrder(tcx_order(device, direction, name)?);
+        classifier.attach_with_options(device, direction, order)
     };
     at.netns.run(attach).map_err(ProgramError::IOError)??;
     Ok(())
+}
+
+/// Behind those of other injections that a packet must meet before: what is held back leaves as a copy that nobody
+/// knows the owner of.
+fn tcx_order(device: &str, direction: TcAttachType, name: &str) -> Result<LinkOrder, ProgramError> {
+    let (_, attached) = SchedClassifier::query_tcx(device, direction)?;
+    let comes_before = |info: &ProgramInfo| {
+        TC_ORDER[..tc_rank(name)]
+            .iter()
+            .any(|other| info.name_as_str() == Some(&other[..other.len().min(NAME_BYTES)]))
+    };
+    let before = attached.iter().rfind(|info| comes_before(info));
+    Ok(before.map_or_else(LinkOrder::first, |info| {
+        // SAFETY: nothing is made of the id but a place in the chain.
+        LinkOrder::after_program_id(unsafe { ProgramId::new(info.id()) })
+    }))
 }
 
 fn clsact(

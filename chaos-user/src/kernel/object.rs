@@ -128,7 +128,7 @@ fn fill_shape(ebpf: &mut Ebpf, number: u32, shape: Shape) -> Result<(), KernelEr
         return Ok(());
     }
     let mut tables: Array<_, Wire<Table>> = typed(ebpf, map::SHAPE_TABLES)?;
-    for (index, table) in jitter::tables() {
+    for (index, table) in jitter::tables(shape.distribution) {
         tables.set(index, Wire(table), 0).map_err(KernelError::map(map::SHAPE_TABLES))?;
     }
     Ok(())

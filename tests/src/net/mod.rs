@@ -1,16 +1,28 @@
 //! Network faults: what they do to packets, and to which.
 
+mod delay;
 mod filter;
 mod limits;
 mod models;
+mod rate;
+mod reorder;
 mod tcp;
 mod udp;
 
 use crate::Test;
 
 pub fn tests() -> Vec<Test> {
-    [udp::tests(), tcp::tests(), filter::tests(), limits::tests(), models::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        udp::tests(),
+        tcp::tests(),
+        filter::tests(),
+        limits::tests(),
+        models::tests(),
+        delay::tests(),
+        rate::tests(),
+        reorder::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -40,6 +40,10 @@ pub enum Ask {
     SendNumbers { socket: Socket, to: Option<SocketAddr>, first: u64, count: u64 },
     /// Send one packet of so many bytes to the peer.
     SendDatagram { socket: Socket, bytes: usize },
+    /// Send `count` numbered packets that say when they were sent, one each `gap_us`.
+    SendStamped { socket: Socket, first: u64, count: u64, gap_us: u64 },
+    /// Mark what a socket sends.
+    Mark { socket: Socket, mark: u32 },
     /// Say which numbers have arrived, in that order.
     Numbers { socket: Socket },
     /// Say how many errors the network has reported.

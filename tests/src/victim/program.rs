@@ -9,7 +9,7 @@ use std::{
     path::Path,
     process::ExitCode,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use kchaos::target::Netns;
@@ -100,6 +100,16 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
         Ask::SendDatagram { socket, bytes } => {
             udp(sockets, socket)?.send(&vec![b'?'; bytes]).map(|_| Answer::Done)
         }
+        Ask::SendStamped { socket, first, count, gap_us } => Ok(Answer::Refused(send_stamped(
+            udp(sockets, socket)?,
+            first,
+            count,
+            Duration::from_micros(gap_us),
+        ))),
+        Ask::Mark { socket, mark } => {
+            setsockopt(udp(sockets, socket)?, sockopt::Mark, &mark)?;
+            Ok(Answer::Done)
+        }
         Ask::Numbers { socket } => numbers(udp(sockets, socket)?).map(Answer::Numbers),
         Ask::ErrorQueue { socket } => error_queue(udp(sockets, socket)?).map(Answer::Count),
         Ask::Write { socket, bytes, within_ms } => {
@@ -161,6 +171,27 @@ pub fn send_numbers(socket: &UdpSocket, to: Option<SocketAddr>, first: u64, coun
         }
     }
     failures
+}
+
+/// The same, each with the time at which it is sent, at even distances.
+fn send_stamped(socket: &UdpSocket, first: u64, count: u64, gap: Duration) -> Vec<String> {
+    let mut failures = Vec::new();
+    let start = Instant::now();
+    for number in 0..count {
+        if !gap.is_zero() {
+            thread::sleep((gap * number as u32).saturating_sub(start.elapsed()));
+        }
+        let packet = [(first + number).to_be_bytes(), realtime_ns().to_be_bytes()].concat();
+        if let Err(error) = socket.send(&packet) {
+            failures.push(format!("packet {number}: {error}"));
+        }
+    }
+    failures
+}
+
+/// The clock by which the kernel stamps what arrives.
+fn realtime_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// Every number that has arrived, and those that arrive until it is quiet.

@@ -1,0 +1,166 @@
+//! How long packets take from a victim to us.
+
+use std::{
+    io::IoSliceMut,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, bail, ensure};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+
+use crate::{
+    lab::{INSIDE, INSIDE_V6, Lab},
+    victim::{Answer, Ask, Socket, Victim},
+};
+
+/// One packet that arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its number, from 0.
+    pub number: u64,
+    /// How long it took, from the call that sent it to the device that received it.
+    pub lag_ms: f64,
+    /// When it arrived, by a clock that all arrivals have in common.
+    pub at_ms: f64,
+}
+
+/// Numbered packets from a victim to a socket of ours, each with the time at which it was sent.
+pub struct Lags<'a> {
+    victim: &'a Victim,
+    /// The victim's socket.
+    pub socket: Socket,
+    receiver: UdpSocket,
+    next: u64,
+    /// How late timers fired here while packets were last sent, half of the time at least: on a busy machine, or in a
+    /// guest that is emulated, nothing that waits for a time is on time.
+    pub timers_late_ms: f64,
+}
+
+impl<'a> Lags<'a> {
+    /// From a new socket of the victim's to a new one of ours.
+    pub fn to(lab: &Lab, victim: &'a Victim, address: IpAddr) -> anyhow::Result<Self> {
+        let receiver = lab.receiver(address)?;
+        // The kernel says when each arrived, however late we look.
+        setsockopt(&receiver, sockopt::ReceiveTimestampns, &true)?;
+        receiver.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let from = if address.is_ipv4() { INSIDE } else { INSIDE_V6 };
+        let socket = victim.udp(SocketAddr::new(from, 0), Some(receiver.local_addr()?))?;
+        Ok(Self { victim, socket, receiver, next: 0, timers_late_ms: 0.0 })
+    }
+
+    /// Our port.
+    pub fn port(&self) -> anyhow::Result<u16> {
+        Ok(self.receiver.local_addr()?.port())
+    }
+
+    /// Sends `count` packets, one each `gap`, and waits for them until nothing has come for `quiet`. The sender must
+    /// not have been told of anything.
+    pub fn send(&mut self, count: u64, gap: Duration, quiet: Duration) -> anyhow::Result<Vec<Arrival>> {
+        let (first, socket, gap_us) = (self.next, self.socket, gap.as_micros() as u64);
+        self.next += count;
+        let sent = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let clock = scope.spawn(|| timer_lateness_ms(&sent));
+            let receiver = scope.spawn(|| arrivals(&self.receiver, first, count, quiet, &sent));
+            let answer = self.victim.ask(Ask::SendStamped { socket, first, count, gap_us });
+            sent.store(true, Ordering::Relaxed);
+            let arrived = receiver.join().map_err(|_| anyhow!("receiving panicked"))?;
+            self.timers_late_ms = clock.join().map_err(|_| anyhow!("sleeping panicked"))?;
+            match answer? {
+                Answer::Refused(refused) if refused.is_empty() => arrived,
+                other => bail!("the sender was told: {other:?}"),
+            }
+        })
+    }
+
+    /// How long `count` packets take, of which none must be lost.
+    pub fn all(&mut self, count: u64, gap: Duration, quiet: Duration) -> anyhow::Result<Vec<Arrival>> {
+        let arrivals = self.send(count, gap, quiet)?;
+        ensure!(arrivals.len() as u64 == count, "only {} of {count} packets arrived", arrivals.len());
+        Ok(arrivals)
+    }
+}
+
+/// Sleeps until everything is sent, again and again, and says how late it mostly woke up.
+fn timer_lateness_ms(sent: &AtomicBool) -> f64 {
+    const SLEEP: Duration = Duration::from_millis(10);
+    let mut late = vec![0.0];
+    while !sent.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        thread::sleep(SLEEP);
+        late.push((start.elapsed() - SLEEP).as_secs_f64() * 1e3);
+    }
+    late.sort_by(f64::total_cmp);
+    late[late.len() / 2]
+}
+
+fn arrivals(
+    socket: &UdpSocket,
+    first: u64,
+    count: u64,
+    quiet: Duration,
+    sent: &AtomicBool,
+) -> anyhow::Result<Vec<Arrival>> {
+    let mut arrivals = Vec::new();
+    let mut last = Instant::now();
+    while (arrivals.len() as u64) < count && (!sent.load(Ordering::Relaxed) || last.elapsed() < quiet) {
+        if !sent.load(Ordering::Relaxed) {
+            last = Instant::now();
+        }
+        let Some((packet, at_ns)) = receive(socket)? else { continue };
+        last = Instant::now();
+        let word = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| packet[at + byte]));
+        let (number, sent_ns) = (word(0), word(8));
+        // What was late for an earlier question is not for this one.
+        let Some(number) = number.checked_sub(first) else { continue };
+        let lag_ms = (at_ns as f64 - sent_ns as f64) / 1e6;
+        arrivals.push(Arrival { number, lag_ms, at_ms: at_ns as f64 / 1e6 });
+    }
+    Ok(arrivals)
+}
+
+/// A packet, and when it arrived in nanoseconds since 1970.
+fn receive(socket: &UdpSocket) -> anyhow::Result<Option<([u8; 16], u64)>> {
+    let mut packet = [0; 16];
+    let mut control = nix::cmsg_space!(libc::timespec);
+    let mut buffers = [IoSliceMut::new(&mut packet)];
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::empty());
+    let stamp = match received {
+        Err(nix::errno::Errno::EAGAIN) => return Ok(None),
+        received => received?.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
+            _ => None,
+        }),
+    };
+    let stamp = stamp.ok_or_else(|| anyhow!("the kernel has not said when a packet arrived"))?;
+    Ok(Some((packet, stamp.tv_sec() as u64 * 1_000_000_000 + stamp.tv_nsec() as u64)))
+}
+
+/// The lags alone, in order of arrival.
+pub fn lags(arrivals: &[Arrival]) -> Vec<f64> {
+    arrivals.iter().map(|arrival| arrival.lag_ms).collect()
+}
+
+/// The middle one: a busy machine delays some packets, but not half of them.
+pub fn median(arrivals: &[Arrival]) -> f64 {
+    let mut lags = lags(arrivals);
+    lags.sort_by(f64::total_cmp);
+    lags[lags.len() / 2]
+}
+
+/// Mean and standard deviation.
+pub fn spread(arrivals: &[Arrival]) -> (f64, f64) {
+    let (lags, count) = (lags(arrivals), arrivals.len() as f64);
+    let mean = lags.iter().sum::<f64>() / count;
+    let variance = lags.iter().map(|lag| (lag - mean).powi(2)).sum::<f64>() / count;
+    (mean, variance.sqrt())
+}
+
+/// Whether they arrived in the order they were sent in.
+pub fn in_order(arrivals: &[Arrival]) -> bool {
+    arrivals.is_sorted_by_key(|arrival| arrival.number)
+}
