@@ -20,6 +20,7 @@ pub mod pattern;
 pub mod random;
 pub mod rule;
 pub mod shape;
+pub mod sock;
 pub mod steady;
 pub mod when;
 

@@ -20,6 +20,24 @@ pub mod program {
         LOSS_INGRESS = "loss_ingress",
         /// tc egress: holds back what leaves a device.
         SHAPE_EGRESS = "shape_egress",
+        /// cgroup connect4: refuses.
+        REFUSE_CONNECT4 = "refuse_connect4",
+        /// cgroup connect6: refuses.
+        REFUSE_CONNECT6 = "refuse_connect6",
+        /// cgroup bind4: refuses.
+        REFUSE_BIND4 = "refuse_bind4",
+        /// cgroup bind6: refuses.
+        REFUSE_BIND6 = "refuse_bind6",
+        /// cgroup sendmsg4: refuses.
+        REFUSE_SENDMSG4 = "refuse_sendmsg4",
+        /// cgroup sendmsg6: refuses.
+        REFUSE_SENDMSG6 = "refuse_sendmsg6",
+        /// cgroup sock_create: refuses.
+        REFUSE_SOCKET = "refuse_socket",
+        /// cgroup setsockopt: refuses.
+        REFUSE_SETSOCKOPT = "refuse_setsockopt",
+        /// cgroup getsockopt: refuses.
+        REFUSE_GETSOCKOPT = "refuse_getsockopt",
         /// cgroup_skb egress: counts only.
         STEADY_EGRESS = "steady_egress",
         /// cgroup_skb ingress: counts only.
@@ -78,6 +96,8 @@ pub mod map {
         SHAPE_TABLES = "SHAPE_TABLES",
         /// Flow → `u64`: when its last packet leaves (CLOCK_MONOTONIC).
         SHAPE_FLOWS = "SHAPE_FLOWS",
+        /// rule → [`Refusal`](crate::sock::Refusal).
+        REFUSALS = "REFUSALS",
         /// slot → [`Counters`](crate::Counters), per CPU.
         STEADY = "STEADY",
         /// 0 → `u64`: how often probe programs met a process of the probe.

@@ -9,10 +9,10 @@ pub enum Direction {
     Ingress,
 }
 
-/// How many programs can ask the gate about packets.
+/// How many programs can ask the gate about packets or about calls on sockets.
 pub const MAX_HOOKS: usize = 32;
 
-/// The programs that ask the gate about packets, as indices of [`NetConfig::rules`].
+/// The programs that ask the gate about packets or about calls on sockets, as indices of [`NetConfig::rules`].
 pub mod hook {
     /// Loses what leaves.
     pub const LOSS_EGRESS: usize = 0;
@@ -20,6 +20,18 @@ pub mod hook {
     pub const LOSS_INGRESS: usize = 1;
     /// Holds back what leaves.
     pub const SHAPE_EGRESS: usize = 2;
+    /// Refuses connect(2).
+    pub const REFUSE_CONNECT: usize = 24;
+    /// Refuses bind(2).
+    pub const REFUSE_BIND: usize = 25;
+    /// Refuses sendto(2) and its like, where they name a peer.
+    pub const REFUSE_SENDMSG: usize = 26;
+    /// Refuses socket(2).
+    pub const REFUSE_SOCKET: usize = 27;
+    /// Refuses setsockopt(2).
+    pub const REFUSE_SETSOCKOPT: usize = 28;
+    /// Refuses getsockopt(2).
+    pub const REFUSE_GETSOCKOPT: usize = 29;
 }
 
 /// How many filter clauses one injection can hold: the width of a clause bitmask.

@@ -116,6 +116,21 @@ impl RuleStats {
     pub const ZERO: Self =
         Self { filtered: 0, lease: 0, when: 0, chance: 0, budget: 0, dry_run: 0, injected: 0, failed: 0 };
 
+    /// One occurrence, and what became of it.
+    pub const fn of(outcome: Outcome) -> Self {
+        let mut one = Self::ZERO;
+        *match outcome {
+            Outcome::Filtered => &mut one.filtered,
+            Outcome::Lease => &mut one.lease,
+            Outcome::When => &mut one.when,
+            Outcome::Chance => &mut one.chance,
+            Outcome::Budget => &mut one.budget,
+            Outcome::DryRun => &mut one.dry_run,
+            Outcome::Injected => &mut one.injected,
+        } = 1;
+        one
+    }
+
     /// The sum of two, field by field.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

@@ -47,9 +47,25 @@ pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
 
 /// Asks each of `rules` in turn, until one says yes; returns its number. `clauses` gives the filter
 /// clauses that the occurrence matches, and is called at most once.
+///
+/// The coarse clock costs a fraction of the fine one under virtualisation; it lags by at most one tick
+/// (kernel/time/timekeeping.c), which a lease of seconds does not notice.
 #[inline(always)]
 pub fn any(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
-    let live = lease_is_live();
+    // SAFETY: the helper has no preconditions.
+    any_by(|| unsafe { bpf_ktime_get_coarse_ns() }, rules, slot, clauses)
+}
+
+/// The same by the fine clock, for kinds of programs that have no other.
+#[inline(always)]
+pub fn any_by_fine_clock(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+    // SAFETY: the helper has no preconditions.
+    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, clauses)
+}
+
+#[inline(always)]
+fn any_by(now_ns: impl Fn() -> u64, rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+    let live = is_live(now_ns());
     let clauses = if live { clauses() } else { 0 };
     let mut pending = rules;
     for _ in 0..MAX_RULES_PER_HOOK {
@@ -65,10 +81,17 @@ pub fn any(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
     None
 }
 
+/// Whether the lease is live.
+#[inline(always)]
+fn is_live(now_ns: u64) -> bool {
+    LEASE.get(0).is_some_and(|lease| lease.is_live(now_ns))
+}
+
 /// Asks every one of `rules`, and tells `then` what came of each, in their order.
 #[inline(always)]
 pub fn each(rules: u64, slot: u32, clauses: impl Fn() -> u64, mut then: impl FnMut(u32, Outcome)) {
-    let live = lease_is_live();
+    // SAFETY: the helper has no preconditions.
+    let live = is_live(unsafe { bpf_ktime_get_coarse_ns() });
     let clauses = if live { clauses() } else { 0 };
     let mut pending = rules;
     for _ in 0..MAX_RULES_PER_HOOK {
@@ -158,17 +181,6 @@ fn outcome(rule: &Rule, number: u32, slot: u32, state: *mut RuleState, live: boo
     if rule.dry_run != 0 { Outcome::DryRun } else { Outcome::Injected }
 }
 
-/// The coarse clock costs a fraction of the fine one under virtualisation; it lags by at most one tick
-/// (kernel/time/timekeeping.c), which a lease of seconds does not notice.
-#[inline(always)]
-fn lease_is_live() -> bool {
-    match LEASE.get(0) {
-        // SAFETY: the helper has no preconditions.
-        Some(lease) => lease.is_live(unsafe { bpf_ktime_get_coarse_ns() }),
-        None => false,
-    }
-}
-
 #[inline(always)]
 fn next_occurrence(state: *mut RuleState) -> u64 {
     // SAFETY: in bounds of the map value.
@@ -226,21 +238,22 @@ fn within_budget(rule: &Rule, number: u32) -> bool {
     rule.budget.max == u64::MAX || atomic::fetch_add(unsafe { &raw mut (*budget).used }, 1) < rule.budget.max
 }
 
-/// Per-CPU and called with bottom halves off, so a plain addition loses nothing.
+/// Per-CPU, but calls on sockets are judged in process context: a softirq or, with preemption, another task
+/// may count on the same CPU in between.
 #[inline(always)]
 fn count(index: u32, outcome: Outcome) {
     let Some(stats) = RULE_STATS.get_ptr_mut(index) else { return };
     // SAFETY: in bounds of the map value.
     unsafe {
-        let counter: &mut u64 = match outcome {
-            Outcome::Filtered => &mut (*stats).filtered,
-            Outcome::Lease => &mut (*stats).lease,
-            Outcome::When => &mut (*stats).when,
-            Outcome::Chance => &mut (*stats).chance,
-            Outcome::Budget => &mut (*stats).budget,
-            Outcome::DryRun => &mut (*stats).dry_run,
-            Outcome::Injected => &mut (*stats).injected,
+        let counter = match outcome {
+            Outcome::Filtered => &raw mut (*stats).filtered,
+            Outcome::Lease => &raw mut (*stats).lease,
+            Outcome::When => &raw mut (*stats).when,
+            Outcome::Chance => &raw mut (*stats).chance,
+            Outcome::Budget => &raw mut (*stats).budget,
+            Outcome::DryRun => &raw mut (*stats).dry_run,
+            Outcome::Injected => &raw mut (*stats).injected,
         };
-        *counter += 1;
+        atomic::add(counter, 1);
     }
 }

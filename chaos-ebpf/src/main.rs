@@ -11,6 +11,7 @@ mod maps;
 mod net;
 mod probe;
 mod skb;
+mod sock;
 mod steady;
 
 #[panic_handler]

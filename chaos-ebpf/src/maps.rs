@@ -11,6 +11,7 @@ use chaos_common::{
     net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
     rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
+    sock::Refusal,
     steady::SockLayout,
 };
 
@@ -65,6 +66,9 @@ pub static SHAPE_TABLES: Array<Table> = Array::with_max_entries(TABLES, 0);
 /// When the last packet of each flow leaves that is held back.
 #[map]
 pub static SHAPE_FLOWS: Array<u64> = Array::with_max_entries(FLOWS, 0);
+/// What the calls fail with that each rule refuses.
+#[map]
+pub static REFUSALS: Array<Refusal> = Array::with_max_entries(MAX_RULES, 0);
 
 /// What each slot's cgroups did.
 #[map]

@@ -70,7 +70,7 @@ pub fn steady_syscalls(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 pub fn steady_retransmits(ctx: RawTracePointContext) -> i32 {
     let sk: u64 = ctx.arg(0);
-    let Some(cgroup) = read::<u64>(sk + u64::from(global(&SOCK_LAYOUT.sk_cgroup))) else { return 0 };
+    let Some(cgroup) = cgroup_of(sk) else { return 0 };
     if let Some(counters) = counters(|level| ancestor_id(cgroup, level).unwrap_or(0)) {
         // SAFETY: in bounds of the map value.
         unsafe { atomic::add(&raw mut (*counters).tcp_retransmits, 1) };
@@ -84,9 +84,15 @@ fn counters(ancestor_id: impl Fn(u32) -> u64) -> Option<*mut Counters> {
     STEADY.get_ptr_mut(gate::subject(ancestor_id)?.slot)
 }
 
+/// The `struct cgroup *` of a `struct sock *`: the one that its maker was in.
+#[inline(always)]
+pub fn cgroup_of(sk: u64) -> Option<u64> {
+    read(sk + u64::from(global(&SOCK_LAYOUT.sk_cgroup)))
+}
+
 /// Id of the ancestor of `cgroup` at `level`, as `cgroup_ancestor()` finds it (include/linux/cgroup.h, 6.18).
 #[inline(always)]
-fn ancestor_id(cgroup: u64, level: u32) -> Option<u64> {
+pub fn ancestor_id(cgroup: u64, level: u32) -> Option<u64> {
     let own_level: u32 = read(cgroup + u64::from(global(&SOCK_LAYOUT.cgroup_level)))?;
     if level > own_level {
         return None;
@@ -102,7 +108,7 @@ fn ancestor_id(cgroup: u64, level: u32) -> Option<u64> {
 
 /// Reads kernel memory; a bad address is an error, not a fault.
 #[inline(always)]
-fn read<T>(address: u64) -> Option<T> {
+pub fn read<T>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T).ok() }
 }

@@ -16,7 +16,7 @@ use kchaos::{
         capability::Capabilities,
         plan::{Options, plan},
     },
-    target::{Cgroup, Device, Group, Member, Namespace, Netns, RootQdisc, Scope},
+    target::{Cgroup, Device, Group, Member, Namespace, Netns, Scope, root_qdisc::RootQdisc},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 

@@ -14,10 +14,13 @@ mod command {
     pub const MAP_LOOKUP_ELEM: i64 = 1;
     pub const PROG_LOAD: i64 = 5;
     pub const PROG_QUERY: i64 = 16;
+    pub const LINK_CREATE: i64 = 28;
 }
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+const BPF_CGROUP_INET4_CONNECT: u32 = 10;
 
 /// Where programs sit at a cgroup (`enum bpf_attach_type`).
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +154,51 @@ pub fn load_counting_classifier(name: &str, number: &Number, nth: i32, verdict: 
     load_classifier(name, &instructions)
 }
 
+/// Loads a program for connect(2) that counts, and refuses if it is given an errno.
+pub fn load_counting_connect4(number: &Number, errno: Option<i32>) -> io::Result<OwnedFd> {
+    const PSEUDO_MAP_FD: u8 = 1;
+    const LOOKUP: i32 = 1;
+    const SET_RETVAL: i32 = 187;
+    const ADD: i32 = 0;
+    let map = number.0.as_raw_fd();
+    let mut instructions = vec![
+        instruction(0x62, 10, 0, -4, 0),             // *(u32 *)(r10 - 4) = 0
+        instruction(0xbf, 2, 10, 0, 0),              // r2 = r10
+        instruction(0x07, 2, 0, 0, -4),              // r2 += -4
+        instruction(0x18, 1, PSEUDO_MAP_FD, 0, map), // r1 = map
+        instruction(0x00, 0, 0, 0, 0),               // (its upper half)
+        instruction(0x85, 0, 0, 0, LOOKUP),          // call lookup
+        instruction(0x15, 0, 0, 2, 0),               // if r0 == 0 goto on
+        instruction(0xb7, 1, 0, 0, 1),               // r1 = 1
+        instruction(0xdb, 0, 1, 0, ADD),             // lock *(u64 *)r0 += r1
+    ];
+    if let Some(errno) = errno {
+        instructions.push(instruction(0xb7, 1, 0, 0, -errno)); // on: r1 = -errno
+        instructions.push(instruction(0x85, 0, 0, 0, SET_RETVAL)); // call set_retval
+    }
+    instructions.push(instruction(0xb7, 0, 0, 0, i32::from(errno.is_none()))); // r0 = verdict
+    instructions.push(instruction(0x95, 0, 0, 0, 0)); // return r0
+    load("connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, &instructions)
+}
+
+/// Attaches such a program beside others.
+pub fn link_connect4(program: &OwnedFd, cgroup: &File) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Create {
+        program_fd: u32,
+        target_fd: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let mut create = Create {
+        program_fd: program.as_raw_fd() as u32,
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_type: BPF_CGROUP_INET4_CONNECT,
+        flags: 0,
+    };
+    bpf(command::LINK_CREATE, &mut create).map(owned)
+}
+
 /// Loads a classifier that counts packets with a mark, and lets all go on.
 pub fn load_mark_counter(name: &str, number: &Number, mark: i32) -> io::Result<OwnedFd> {
     const PSEUDO_MAP_FD: u8 = 1;
@@ -179,6 +227,15 @@ pub fn load_mark_counter(name: &str, number: &Number, mark: i32) -> io::Result<O
 }
 
 fn load_classifier(name: &str, instructions: &[Instruction]) -> io::Result<OwnedFd> {
+    load(name, BPF_PROG_TYPE_SCHED_CLS, 0, instructions)
+}
+
+fn load(
+    name: &str,
+    program_type: u32,
+    attach_type: u32,
+    instructions: &[Instruction],
+) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Load {
         program_type: u32,
@@ -191,11 +248,13 @@ fn load_classifier(name: &str, instructions: &[Instruction]) -> io::Result<Owned
         kernel_version: u32,
         flags: u32,
         name: [u8; 16],
+        ifindex: u32,
+        attach_type: u32,
     }
     let mut padded = [0; 16];
     padded[..name.len()].copy_from_slice(name.as_bytes());
     let mut load = Load {
-        program_type: BPF_PROG_TYPE_SCHED_CLS,
+        program_type,
         count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         licence: c"GPL".as_ptr() as u64,
@@ -205,6 +264,8 @@ fn load_classifier(name: &str, instructions: &[Instruction]) -> io::Result<Owned
         kernel_version: 0,
         flags: 0,
         name: padded,
+        ifindex: 0,
+        attach_type,
     };
     Ok(owned(bpf(command::PROG_LOAD, &mut load)?))
 }

@@ -1,8 +1,10 @@
 //! Somebody else's program on the same device: it counts what it sees.
 
 use std::{
+    fs::File,
     io,
     os::fd::OwnedFd,
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -87,6 +89,27 @@ impl Foreign {
     }
 
     /// How many packets it has seen.
+    pub fn seen(&self) -> anyhow::Result<u64> {
+        Ok(self.seen.get()?)
+    }
+}
+
+/// Somebody else's program where a cgroup's processes connect: it counts, and may refuse. Detached when this goes.
+pub struct Refuser {
+    seen: bpf::Number,
+    _link: OwnedFd,
+}
+
+impl Refuser {
+    /// Attaches it at a cgroup, after those that are there; with an errno it refuses everything.
+    pub fn attach(cgroup: &Path, errno: Option<i32>) -> anyhow::Result<Self> {
+        let seen = bpf::Number::new()?;
+        let program = bpf::load_counting_connect4(&seen, errno).context("a program made by hand")?;
+        let link = bpf::link_connect4(&program, &File::open(cgroup)?)?;
+        Ok(Self { seen, _link: link })
+    }
+
+    /// How many calls it has seen.
     pub fn seen(&self) -> anyhow::Result<u64> {
         Ok(self.seen.get()?)
     }

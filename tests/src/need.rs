@@ -43,6 +43,10 @@ pub const HOLD_NETEM: &[Need] = &[
     Need::Kernel(Capability::Fq),
     Need::Kernel(Capability::Netem),
 ];
+/// To refuse calls on sockets.
+pub const SOCK: &[Need] = &[Need::Root, Need::Kernel(Capability::SockAddr)];
+/// To destroy connections.
+pub const DESTROY: &[Need] = &[Need::Root, Need::Kernel(Capability::SockDestroy)];
 /// To measure what an experiment compares.
 pub const EXPERIMENT: &[Need] = &[
     Need::Root,

@@ -1,7 +1,7 @@
 //! Network faults. Direction is a parameter: what leaves and what arrives goes through the same code.
 
 mod loss;
-mod parse;
+pub mod parse;
 mod shape;
 mod vanish;
 
@@ -33,6 +33,6 @@ fn asked(skb: Skb, hook: usize) -> Option<Subject> {
 
 /// Whether any rule makes use of a feature.
 #[inline(always)]
-fn uses(feature: u32) -> bool {
+pub fn uses(feature: u32) -> bool {
     global(&NET.uses) & feature != 0
 }

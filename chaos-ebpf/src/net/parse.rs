@@ -16,7 +16,7 @@ mod ethertype {
 }
 
 /// Protocol numbers (include/uapi/linux/in.h, in6.h).
-mod ipproto {
+pub mod ipproto {
     pub const HOP_OPTIONS: u8 = 0;
     pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
@@ -64,7 +64,7 @@ fn ipv4(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
         Direction::Ingress => 12,
     };
     let peer = [header[at], header[at + 1], header[at + 2], header[at + 3]];
-    let peers = if uses(uses::PEERS) { PEERS_V4.get(Key::new(32, peer)).copied().unwrap_or(0) } else { 0 };
+    let peers = peers_v4(peer);
     let offset = (fragment_offset == 0).then_some(header_bytes);
     Some((peers, Transport { protocol: header[9], offset }))
 }
@@ -75,9 +75,21 @@ fn ipv6(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
         Direction::Egress => 24,
         Direction::Ingress => 8,
     })?;
-    let peers = if uses(uses::PEERS) { PEERS_V6.get(Key::new(128, peer)).copied().unwrap_or(0) } else { 0 };
+    let peers = peers_v6(peer);
     let [next_header] = skb.bytes::<1>(6)?;
     Some((peers, skip_extension_headers(skb, next_header)))
+}
+
+/// The clauses that name a network with this peer in it.
+#[inline(always)]
+pub fn peers_v4(peer: [u8; 4]) -> u64 {
+    if uses(uses::PEERS) { PEERS_V4.get(Key::new(32, peer)).copied().unwrap_or(0) } else { 0 }
+}
+
+/// The same in IPv6.
+#[inline(always)]
+pub fn peers_v6(peer: [u8; 16]) -> u64 {
+    if uses(uses::PEERS) { PEERS_V6.get(Key::new(128, peer)).copied().unwrap_or(0) } else { 0 }
 }
 
 /// Walks to the transport header (RFC 8200, section 4).
@@ -101,8 +113,9 @@ fn skip_extension_headers(skb: Skb, next_header: u8) -> Transport {
     Transport { protocol, offset: (!later_fragment).then_some(offset) }
 }
 
+/// The clauses that let a protocol through.
 #[inline(always)]
-fn protocol_clauses(protocol: u8) -> u64 {
+pub fn protocol_clauses(protocol: u8) -> u64 {
     match protocol {
         ipproto::TCP => global(&NET.tcp),
         ipproto::UDP => global(&NET.udp),
@@ -128,6 +141,13 @@ fn port_clauses(skb: Skb, direction: Direction, transport: &Transport) -> u64 {
         Direction::Egress => (destination, source),
         Direction::Ingress => (source, destination),
     };
+    named_ports(peer, local)
+}
+
+/// The clauses that let two ports through.
+#[inline(always)]
+pub fn named_ports(peer: u16, local: u16) -> u64 {
     let named = |index| PORTS.get(index).copied().unwrap_or(0);
-    (any_peer | named(peer_port_index(peer))) & (any_local | named(local_port_index(local)))
+    (global(&NET.any_peer_port) | named(peer_port_index(peer)))
+        & (global(&NET.any_local_port) | named(local_port_index(local)))
 }

@@ -202,7 +202,7 @@ fn report(
     if common.json {
         say!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
-        print_text(&summary, hit);
+        print_text(&summary, hit, fault.occurrences());
     }
     Ok(match (summary.rollback.is_complete(), summary.fired) {
         (false, _) => exit::ROLLBACK_INCOMPLETE,
@@ -211,7 +211,7 @@ fn report(
     })
 }
 
-fn print_text(summary: &Summary, hit: u64) {
+fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
     let verb = if summary.dry_run { "would have injected" } else { "injected" };
     say!(
         "{}: {verb} {} of {} eligible in {:.1} s ({} filtered out, {} held back by when, {} by the budget)",
@@ -224,7 +224,7 @@ fn print_text(summary: &Summary, hit: u64) {
         HumanCount(summary.outcomes.budget),
     );
     if !summary.fired {
-        say!("the fault never fired: {}", why_not(summary));
+        say!("the fault never fired: {}", why_not(summary, occurrences));
     }
     for step in &summary.rollback.steps {
         if let Some(error) = &step.error {
@@ -233,12 +233,12 @@ fn print_text(summary: &Summary, hit: u64) {
     }
 }
 
-fn why_not(summary: &Summary) -> &'static str {
+fn why_not(summary: &Summary, occurrences: &str) -> String {
     if summary.eligible > 0 {
-        "the draw, `when` or the budget held every one back"
+        "the draw, `when` or the budget held every one back".into()
     } else if summary.outcomes.filtered > 0 {
-        "the target sent or received packets, but none that the filter asks for"
+        format!("there were {occurrences}, but none that the filter asks for")
     } else {
-        "the target sent or received nothing there"
+        format!("there were no {occurrences}")
     }
 }

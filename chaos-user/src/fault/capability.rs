@@ -16,7 +16,7 @@ pub enum Capability {
     Clsact,
     /// BPF links at a cgroup's packets.
     CgroupSkb,
-    /// BPF at a cgroup's connect(2), with an error of our choice.
+    /// BPF at a cgroup's calls on sockets, with an error of our choice.
     SockAddr,
     /// BPF at a cgroup's TCP events.
     SockOps,
@@ -36,6 +36,8 @@ pub enum Capability {
     Kprobe,
     /// BPF at a kprobe that answers in the function's place.
     Override,
+    /// Destroying a connection of somebody else's.
+    SockDestroy,
     /// The qdisc that sends each packet at its time.
     Fq,
     /// The qdisc that emulates a network.
@@ -46,7 +48,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -61,20 +63,23 @@ impl Capability {
         Self::FmodRetSyscall,
         Self::Kprobe,
         Self::Override,
+        Self::SockDestroy,
         Self::Fq,
         Self::Netem,
         Self::Ifb,
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 7] = [
+    pub const PLANNABLE: [Self; 9] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
         Self::CgroupSkb,
+        Self::SockAddr,
         Self::SyscallTracepoint,
         Self::RetransmitTracepoint,
         Self::Fq,
+        Self::SockDestroy,
     ];
 
     /// As users read it.
@@ -94,6 +99,7 @@ impl Capability {
             Self::FmodRetSyscall => "fmod_ret syscalls",
             Self::Kprobe => "kprobe",
             Self::Override => "kprobe override",
+            Self::SockDestroy => "sock_destroy",
             Self::Fq => "fq",
             Self::Netem => "netem",
             Self::Ifb => "ifb",
@@ -107,7 +113,7 @@ impl Capability {
             Self::Tcx => "Linux 6.6 with CONFIG_NET_XGRESS",
             Self::Clsact => "CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF",
             Self::CgroupSkb => "CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
-            Self::SockAddr => "Linux 5.18 with CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
+            Self::SockAddr => "Linux 6.1 with CONFIG_CGROUP_BPF, a cgroup v2 hierarchy and btf",
             Self::SockOps => "CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
             Self::SyscallTracepoint => "CONFIG_BPF_EVENTS and CONFIG_HAVE_SYSCALL_TRACEPOINTS",
             Self::RetransmitTracepoint => "CONFIG_BPF_EVENTS and btf",
@@ -119,6 +125,7 @@ impl Capability {
             }
             Self::Kprobe => "CONFIG_KPROBES and CONFIG_BPF_EVENTS",
             Self::Override => "CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu, Amazon Linux 2023, Arch)",
+            Self::SockDestroy => "CONFIG_INET_DIAG_DESTROY, and CONFIG_SOCK_CGROUP_DATA",
             Self::Fq => "Linux 5.18 with CONFIG_NET_SCH_FQ",
             Self::Netem => "CONFIG_NET_SCH_NETEM",
             Self::Ifb => "CONFIG_IFB",
@@ -132,7 +139,7 @@ impl Capability {
             Self::Tcx => "network faults on what leaves, gone with the controller",
             Self::Clsact => "the same before Linux 6.6",
             Self::CgroupSkb => "network faults on what arrives; net.* metrics",
-            Self::SockAddr => "failing connect, bind and sendmsg, at no cost for others",
+            Self::SockAddr => "refusing connect, bind, sendmsg and the like, at no cost for others",
             Self::SockOps => "TCP metrics, at no cost for others",
             Self::SyscallTracepoint => "syscalls, syscall.error_ratio",
             Self::RetransmitTracepoint => "tcp.retrans_ratio",
@@ -142,6 +149,7 @@ impl Capability {
             Self::FmodRetSyscall => "failing system calls that no security hook sees",
             Self::Kprobe => "watching functions of the kernel without btf",
             Self::Override => "failing system calls without fmod_ret",
+            Self::SockDestroy => "resetting connections",
             Self::Fq => "delays and rates",
             Self::Netem => "delays and rates without fq",
             Self::Ifb => "delays of what arrives at a physical device",

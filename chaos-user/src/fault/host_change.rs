@@ -126,6 +126,7 @@ pub fn to_hold(
 fn most_held(rule: &PlannedRule) -> Duration {
     match &rule.fault {
         Fault::Net(net) => net.effect.most_held(),
+        Fault::Refuse(_) | Fault::Reset(_) => Duration::ZERO,
     }
 }
 

@@ -39,7 +39,7 @@ mod tests {
     }
 
     fn fault(values: &[(&'static str, &str)]) -> NetFault {
-        let Fault::Net(net) = build(&given(values)).unwrap();
+        let Ok(Fault::Net(net)) = build(&given(values)) else { panic!("{values:?}") };
         net
     }
 

@@ -18,11 +18,22 @@ pub enum Mechanism {
     CgroupSkbIngress,
     /// The root qdisc that sends each packet at its time.
     Fq,
+    /// Links at the target's cgroup, where calls on sockets pass.
+    CgroupSock,
+    /// Requests to sock_diag, in the target's network namespaces.
+    SockDiag,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::TcxEgress, Self::ClsactEgress, Self::CgroupSkbIngress, Self::Fq];
+    pub const ALL: [Self; 6] = [
+        Self::TcxEgress,
+        Self::ClsactEgress,
+        Self::CgroupSkbIngress,
+        Self::Fq,
+        Self::CgroupSock,
+        Self::SockDiag,
+    ];
 
     /// As users read and write it.
     pub const fn name(self) -> &'static str {
@@ -31,6 +42,8 @@ impl Mechanism {
             Self::ClsactEgress => "clsact-egress",
             Self::CgroupSkbIngress => "cgroup-skb-ingress",
             Self::Fq => "fq",
+            Self::CgroupSock => "cgroup-sock",
+            Self::SockDiag => "sock-diag",
         }
     }
 
@@ -41,6 +54,8 @@ impl Mechanism {
             Self::ClsactEgress => Capability::Clsact,
             Self::CgroupSkbIngress => Capability::CgroupSkb,
             Self::Fq => Capability::Fq,
+            Self::CgroupSock => Capability::SockAddr,
+            Self::SockDiag => Capability::SockDestroy,
         }
     }
 }

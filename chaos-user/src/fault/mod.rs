@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod clause;
 pub mod delay;
 pub mod filter;
+pub mod gate;
 pub mod host_change;
 pub mod jitter;
 pub mod limits;
@@ -14,7 +15,9 @@ pub mod net;
 pub mod pattern;
 pub mod plan;
 pub mod rate;
+pub mod refuse;
 pub mod reorder;
+pub mod reset;
 mod show;
 pub mod text;
 
@@ -22,12 +25,18 @@ pub use filter::{DirectionSpec, NetFilter, PortRange};
 pub use limits::Limits;
 pub use net::{NetEffect, NetFault};
 pub use pattern::Pattern;
+pub use refuse::RefuseFault;
+pub use reset::ResetFault;
 
 /// What goes wrong, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// Something happens to packets or connections.
     Net(NetFault),
+    /// Calls on sockets fail.
+    Refuse(RefuseFault),
+    /// Established connections are destroyed.
+    Reset(ResetFault),
 }
 
 impl Fault {
@@ -35,6 +44,8 @@ impl Fault {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Net(net) => net.effect.name(),
+            Self::Refuse(_) => refuse::ENTRY.name,
+            Self::Reset(_) => reset::ENTRY.name,
         }
     }
 
@@ -42,6 +53,8 @@ impl Fault {
     pub fn label(&self) -> String {
         match self {
             Self::Net(net) => format!("{} {}", net.effect.name(), net.direction),
+            Self::Refuse(refuse) => refuse.label(),
+            Self::Reset(_) => reset::ENTRY.name.to_owned(),
         }
     }
 
@@ -49,6 +62,8 @@ impl Fault {
     pub const fn pattern(&self) -> &Pattern {
         match self {
             Self::Net(net) => &net.pattern,
+            Self::Refuse(refuse) => &refuse.pattern,
+            Self::Reset(reset) => &reset.pattern,
         }
     }
 
@@ -56,6 +71,17 @@ impl Fault {
     pub const fn limits(&self) -> &Limits {
         match self {
             Self::Net(net) => &net.limits,
+            Self::Refuse(refuse) => &refuse.limits,
+            Self::Reset(reset) => &reset.limits,
+        }
+    }
+
+    /// What its occurrences are.
+    pub const fn occurrences(&self) -> &'static str {
+        match self {
+            Self::Net(_) => "packets",
+            Self::Refuse(_) => "such calls",
+            Self::Reset(_) => "established connections",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From faults and scope to what will be done: data, printable, nothing hidden.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chaos_common::{
     Rule, Target as TargetEntry, When,
@@ -11,7 +11,7 @@ use chaos_common::{
 };
 
 use super::{
-    Fault, NetFault, Pattern,
+    Fault, Limits, NetFault, Pattern,
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
     filter::directions,
@@ -59,6 +59,8 @@ pub struct PlannedRule {
     pub ways: Vec<Way>,
     /// What holds packets back, if it does.
     pub queue: Option<Mechanism>,
+    /// How the controller does it itself, where no program does.
+    pub ourselves: Option<Mechanism>,
 }
 
 /// What the programs of a fault need to know besides its rule. Each kind has a map of its own, by rule number.
@@ -68,6 +70,11 @@ pub enum Parameters {
     None,
     /// How packets are held back.
     Shape(Shape),
+    /// What calls fail with.
+    Refuse {
+        /// The error's number.
+        errno: u32,
+    },
 }
 
 /// How a fault is done to what goes one way.
@@ -114,6 +121,22 @@ pub enum Attachment {
         direction: Direction,
         /// Where.
         cgroup: Cgroup,
+    },
+    /// A link where a cgroup's calls on sockets pass.
+    CgroupSock {
+        /// The program.
+        program: &'static str,
+        /// Where.
+        cgroup: Cgroup,
+    },
+    /// Requests to sock_diag, from the controller.
+    SockDiag {
+        /// For which rule.
+        rule: u32,
+        /// How often; at once and never again if `None`.
+        every: Option<Duration>,
+        /// Where.
+        netns: Netns,
     },
     /// A raw tracepoint, on the whole host.
     RawTracepoint {
@@ -238,6 +261,8 @@ pub fn plan(
         .iter()
         .map(|fault| match fault {
             Fault::Net(net) => plan_net(net, capabilities, options, &mut clauses),
+            Fault::Refuse(refuse) => refuse.plan(capabilities, options, &mut clauses),
+            Fault::Reset(reset) => reset.plan(capabilities, options),
         })
         .collect::<Result<Vec<_>, _>>()?;
     clauses.finish()?;
@@ -272,22 +297,27 @@ fn plan_net(
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
     let queue = queue(net, capabilities, options)?;
-    let (match_clauses, allow_clauses) = clauses.add(&net.filter)?;
-    let rule = Rule {
+    let rule = rule(&net.pattern, &net.limits, clauses.add(&net.filter)?, options);
+    let parameters = net.effect.parameters();
+    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queue, ourselves: None })
+}
+
+/// What goes into the map: `clauses` are those of which one must match, and those of which none may.
+pub fn rule(pattern: &Pattern, limits: &Limits, clauses: (u64, u64), options: &Options) -> Rule {
+    let (match_clauses, allow_clauses) = clauses;
+    Rule {
         dry_run: options.dry_run.into(),
         spare: 0,
         match_clauses,
         allow_clauses,
-        when: match net.pattern {
-            Pattern::Every(n) => When::every(n),
-            _ => net.limits.when,
+        when: match pattern {
+            Pattern::Every(n) => When::every(*n),
+            _ => limits.when,
         },
-        seed: net.limits.seed.unwrap_or(0),
-        budget: net.limits.budget(),
-        pattern: net.pattern.to_kernel(),
-    };
-    let parameters = net.effect.parameters();
-    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queue })
+        seed: limits.seed.unwrap_or(0),
+        budget: limits.budget(),
+        pattern: pattern.to_kernel(),
+    }
 }
 
 fn queue(
@@ -422,6 +452,12 @@ fn attachments(
             Mechanism::ClsactEgress => attachments.extend(tc(Via::Clsact)?),
             // Not a program, but the host change that a program needs.
             Mechanism::Fq => {}
+            Mechanism::CgroupSock => {
+                let experiment = topmost(scope, |group| group == Group::Experiment);
+                attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));
+            }
+            // No program of ours asks it.
+            Mechanism::SockDiag => {}
             Mechanism::CgroupSkbIngress => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSkb {
@@ -430,6 +466,11 @@ fn attachments(
                     cgroup,
                 }));
             }
+        }
+    }
+    for (number, planned) in (0..).zip(rules) {
+        if let Fault::Reset(reset) = &planned.fault {
+            attachments.extend(reset.attachments(number, scope));
         }
     }
     Ok(attachments)
@@ -499,6 +540,9 @@ impl Plan {
 impl PlannedRule {
     /// By what it is done.
     pub fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
-        self.ways.iter().map(|way| way.mechanism).chain(self.queue)
+        let mut mechanisms: Vec<_> =
+            self.ways.iter().map(|way| way.mechanism).chain(self.queue).chain(self.ourselves).collect();
+        mechanisms.dedup();
+        mechanisms.into_iter()
     }
 }

@@ -8,6 +8,7 @@ use super::{
     Fault,
     plan::{Attachment, Note, Via},
 };
+use crate::units::show_duration;
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,6 +24,16 @@ impl fmt::Display for Attachment {
             Self::CgroupSkb { program, direction, cgroup } => {
                 let way = way(*direction);
                 write!(f, "cgroup_skb {way} link ({program}) on {}", cgroup.path.display())
+            }
+            Self::CgroupSock { program, cgroup } => {
+                write!(f, "cgroup link ({program}) on {}", cgroup.path.display())
+            }
+            Self::SockDiag { netns, every, .. } => {
+                write!(f, "sock_diag in network namespace {}, ", netns.inode)?;
+                match every {
+                    Some(every) => write!(f, "every {}", show_duration(*every)),
+                    None => f.write_str("once"),
+                }
             }
             Self::RawTracepoint { program, tracepoint } => {
                 write!(f, "raw tracepoint {tracepoint} ({program}), host-wide")
@@ -67,6 +78,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(net) => net.fmt(f),
+            Self::Refuse(refuse) => refuse.fmt(f),
+            Self::Reset(reset) => reset.fmt(f),
         }
     }
 }

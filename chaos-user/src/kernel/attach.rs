@@ -5,8 +5,9 @@ use std::fs::File;
 use aya::{
     Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, ProgramId,
-        ProgramInfo, RawTracePoint, SchedClassifier, TcAttachType, tc::TcAttachOptions,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, CgroupSockopt,
+        LinkOrder, Program, ProgramError, ProgramId, ProgramInfo, RawTracePoint, SchedClassifier,
+        TcAttachType, tc::TcAttachOptions,
     },
 };
 use chaos_common::net::Direction;
@@ -31,6 +32,12 @@ pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -
             let dir = File::open(&cgroup.dir).map_err(KernelError::io(what()))?;
             cgroup_skb(ebpf, program, *direction, &dir).map_err(KernelError::program(what()))
         }
+        Attachment::CgroupSock { program, cgroup } => {
+            let dir = File::open(&cgroup.dir).map_err(KernelError::io(what()))?;
+            cgroup_sock(ebpf, program, &dir).map_err(KernelError::program(what()))
+        }
+        // Nothing is attached: the controller asks (`super::reset`).
+        Attachment::SockDiag { .. } => Ok(()),
         Attachment::RawTracepoint { program, tracepoint } => {
             raw_tracepoint(ebpf, program, tracepoint).map_err(KernelError::program(what()))
         }
@@ -123,6 +130,16 @@ pub fn cgroup_skb(ebpf: &mut Ebpf, name: &str, direction: Direction, dir: &File)
     Ok(())
 }
 
+/// Where calls on sockets pass, beside others just so.
+pub fn cgroup_sock(ebpf: &mut Ebpf, name: &str, dir: &File) -> Result<(), ProgramError> {
+    const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+    match ebpf.program(name) {
+        Some(Program::CgroupSock(_)) => loaded::<CgroupSock>(ebpf, name)?.attach(dir, MODE).map(drop),
+        Some(Program::CgroupSockopt(_)) => loaded::<CgroupSockopt>(ebpf, name)?.attach(dir, MODE).map(drop),
+        _ => loaded::<CgroupSockAddr>(ebpf, name)?.attach(dir, MODE).map(drop),
+    }
+}
+
 /// On the whole host.
 pub fn raw_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), ProgramError> {
     let program: &mut RawTracePoint = loaded(ebpf, name)?;
@@ -159,4 +176,4 @@ macro_rules! load {
         }
     )* };
 }
-load!(SchedClassifier, CgroupSkb, RawTracePoint);
+load!(SchedClassifier, CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, RawTracePoint);

@@ -10,7 +10,8 @@ use chaos_common::Lease;
 
 use super::{
     Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
-    fault_point::FaultPoint, fq, journal::Journal, lease::LeaseKeeper, sweep, watchdog::Watchdog, wire::Wire,
+    fault_point::FaultPoint, fq, journal::Journal, lease::LeaseKeeper, reset::Resets, sweep,
+    watchdog::Watchdog, wire::Wire,
 };
 use crate::{
     fault::{
@@ -28,10 +29,11 @@ pub struct LiveInjection {
     pub(super) journal: Journal,
     pub(super) watchdog: Option<Watchdog>,
     lease: LeaseKeeper,
+    resets: Resets,
     log: Option<KernelLog>,
     rules: u32,
     slots: u32,
-    attachments: usize,
+    programs: usize,
     /// Held open so that residue can be undone even when its last process is gone.
     namespaces: Vec<Netns>,
     rolled_back: bool,
@@ -50,15 +52,19 @@ impl LiveInjection {
             _ => None,
         });
         let changed = plan.host_changes.iter().map(|HostChange::RootFq { at, .. }| at.netns.clone());
+        let lease = LeaseKeeper::new(lease);
+        let resets = Resets::new(plan, lease.view());
+        let programs = plan.attachments.iter().filter(|one| !matches!(one, Attachment::SockDiag { .. }));
         Self {
             ebpf: Some(ebpf),
             journal,
             watchdog: None,
-            lease: LeaseKeeper::new(lease),
+            lease,
+            resets,
             log,
             rules: plan.rules.len() as u32,
             slots: plan.targets.len() as u32,
-            attachments: plan.attachments.len(),
+            programs: programs.count(),
             namespaces: namespaces.chain(changed).collect(),
             rolled_back: false,
         }
@@ -69,8 +75,11 @@ impl LiveInjection {
         fq::change(&mut self.journal, change)
     }
 
-    /// Attaches one more program.
+    /// Attaches one more program, or opens the door for what is done without one.
     pub(super) fn attach(&mut self, attachment: &Attachment) -> Result<(), KernelError> {
+        if let Attachment::SockDiag { rule, netns, .. } = attachment {
+            return self.resets.open(*rule, netns);
+        }
         match &mut self.ebpf {
             Some(ebpf) => attach::attach(ebpf, &mut self.journal, attachment),
             None => Err(ended()),
@@ -81,12 +90,12 @@ impl LiveInjection {
     fn undo(&mut self) -> Rollback {
         self.rolled_back = true;
         let mut rollback = Rollback::default();
-        rollback.step("disarm", self.lease.disarm());
+        rollback.step("disarm", self.disarm());
         FaultPoint::Disarmed.reached();
         self.log = None;
         // A link ends when the kernel loses the last reference to it: its handle in here.
         self.ebpf = None;
-        rollback.step::<KernelError>(format!("detach {} programs", self.attachments), Ok(()));
+        rollback.step::<KernelError>(format!("detach {} programs", self.programs), Ok(()));
         FaultPoint::Detached.reached();
         for residue in self.journal.residue().iter().rev() {
             let netns = self.namespaces.iter().find(|netns| sweep::lies_in(residue, netns));
@@ -110,18 +119,22 @@ impl Injection for LiveInjection {
     fn arm(&mut self, duration: Duration) -> Result<(), KernelError> {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.lease.arm(monotonic_ns().saturating_add(duration_ns))?;
+        self.resets.start()?;
         FaultPoint::Armed.reached();
         Ok(())
     }
 
     fn disarm(&mut self) -> Result<(), KernelError> {
-        self.lease.disarm()
+        let disarmed = self.lease.disarm();
+        self.resets.stop().and(disarmed)
     }
 
     fn sample(&mut self) -> Result<Sample, KernelError> {
         self.lease.beat();
         let ebpf = self.ebpf.as_mut().ok_or_else(ended)?;
-        counters::sample(ebpf, self.rules, self.slots)
+        let mut sample = counters::sample(ebpf, self.rules, self.slots)?;
+        self.resets.add_to(&mut sample.rules)?;
+        Ok(sample)
     }
 
     fn rollback(mut self) -> Rollback {

@@ -28,6 +28,22 @@ pub struct LeaseKeeper {
     renewing: Option<Renewing>,
     /// When the run loop last gave a sign of life.
     beat_ns: Arc<AtomicU64>,
+    view: LeaseView,
+}
+
+/// The same lease, for those of the controller's threads that do something themselves.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseView(Arc<AtomicU64>);
+
+impl LeaseView {
+    /// Whether injecting is allowed.
+    pub fn is_live(&self) -> bool {
+        Lease { until_ns: self.0.load(Ordering::SeqCst) }.is_live(monotonic_ns())
+    }
+
+    fn set(&self, lease: Lease) {
+        self.0.store(lease.until_ns, Ordering::SeqCst);
+    }
 }
 
 struct Renewing {
@@ -38,7 +54,12 @@ struct Renewing {
 impl LeaseKeeper {
     /// Takes charge of a lease, which is disarmed.
     pub fn new(map: LeaseMap) -> Self {
-        Self { map: Some(map), renewing: None, beat_ns: Arc::default() }
+        Self { map: Some(map), renewing: None, beat_ns: Arc::default(), view: LeaseView::default() }
+    }
+
+    /// For those who do something themselves.
+    pub fn view(&self) -> LeaseView {
+        self.view.clone()
     }
 
     /// A sign of life from the run loop. Without one for as long as a lease lasts, it is not renewed.
@@ -51,19 +72,19 @@ impl LeaseKeeper {
         let Some(mut map) = self.map.take() else { return Ok(()) };
         self.beat();
         // The first write is made here, so that the fault is on when this returns, or an error is.
-        if let Err(error) = renew(&mut map, end_ns) {
+        if let Err(error) = renew(&mut map, &self.view, end_ns) {
             self.map = Some(map);
             return Err(KernelError::Lease(error.to_string()));
         }
         let (stop, stopped) = mpsc::channel();
-        let beat_ns = Arc::clone(&self.beat_ns);
+        let (beat_ns, view) = (Arc::clone(&self.beat_ns), self.view.clone());
         let thread = thread::Builder::new().name("kchaos-lease".into()).spawn(move || {
             let result = loop {
                 match stopped.recv_timeout(Duration::from_nanos(RENEW_NS)) {
                     Err(RecvTimeoutError::Timeout) if monotonic_ns() < end_ns => {
                         let silent_ns = monotonic_ns().saturating_sub(beat_ns.load(Ordering::Relaxed));
                         if silent_ns < LEASE_NS
-                            && let Err(error) = renew(&mut map, end_ns)
+                            && let Err(error) = renew(&mut map, &view, end_ns)
                         {
                             break Err(error);
                         }
@@ -71,6 +92,7 @@ impl LeaseKeeper {
                     _ => break Ok(()),
                 }
             };
+            view.set(Lease::DISARMED);
             let disarmed = map.set(0, Wire(Lease::DISARMED), 0);
             (map, result.and(disarmed))
         });
@@ -98,6 +120,9 @@ impl Drop for LeaseKeeper {
     }
 }
 
-fn renew(map: &mut LeaseMap, end_ns: u64) -> Result<(), MapError> {
-    map.set(0, Wire(Lease::renewed(monotonic_ns(), end_ns)), 0)
+fn renew(map: &mut LeaseMap, view: &LeaseView, end_ns: u64) -> Result<(), MapError> {
+    let lease = Lease::renewed(monotonic_ns(), end_ns);
+    map.set(0, Wire(lease), 0)?;
+    view.set(lease);
+    Ok(())
 }

@@ -18,6 +18,8 @@ mod object;
 pub mod probe;
 pub mod qdisc;
 mod raw_prog;
+mod reset;
+mod sock_diag;
 pub mod sweep;
 pub mod test_run;
 pub mod verify;

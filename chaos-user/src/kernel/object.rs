@@ -15,6 +15,7 @@ use chaos_common::{
     net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
     rule::{Levels, MAX_LEVELS},
     shape::{self, Shape, Table},
+    sock::Refusal,
     steady::SockLayout,
 };
 
@@ -110,6 +111,11 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
         match planned.parameters {
             Parameters::None => {}
             Parameters::Shape(shape) => fill_shape(ebpf, number, shape)?,
+            Parameters::Refuse { errno } => {
+                let mut refusals: Array<_, Wire<Refusal>> = typed(ebpf, map::REFUSALS)?;
+                let refusal = Wire(Refusal { errno, spare: 0 });
+                refusals.set(number, refusal, 0).map_err(KernelError::map(map::REFUSALS))?;
+            }
         }
     }
     let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;

@@ -91,6 +91,21 @@ impl Cgroup {
         pids
     }
 
+    /// Its id and those of all cgroups below it, as far as they are there now.
+    pub fn ids(&self) -> Vec<u64> {
+        let mut dirs = vec![self.dir.clone()];
+        let mut ids = Vec::new();
+        for i in 0..MAX_DESCENDANTS {
+            let Some(dir) = dirs.get(i).cloned() else { break };
+            // A cgroup may go while we look: what is gone has no id.
+            ids.extend(fs::metadata(&dir).map(|dir| dir.ino()));
+            if let Ok(entries) = fs::read_dir(&dir) {
+                dirs.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()));
+            }
+        }
+        ids
+    }
+
     /// Whether `other` is this cgroup or lies below it.
     pub fn contains(&self, other: &Path) -> bool {
         other.starts_with(&self.path)

@@ -2,6 +2,7 @@
 
 mod bits;
 mod count;
+mod errno;
 mod margin;
 mod net;
 mod percent;
@@ -13,11 +14,13 @@ use std::fmt::Write;
 
 pub use bits::{BitRate, Bytes};
 pub use count::{CountRate, MAX_COUNT, MAX_RATE_PER_S, Occurrences, parse_count, parse_seed};
+pub use errno::Errno;
 pub use margin::{parse_confidence, parse_margin, show_margin};
 pub use net::{Ports, parse_network, show_network};
 pub use percent::Percent;
 pub use suggest::{did_you_mean, list, nearest};
 pub use time::{MAX_DURATION, parse_duration, show_duration};
+pub use words::parse_flag;
 
 /// Text that was refused: what is wrong with it, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use crate::{
     fault::{
         filter::{DirectionSpec, Protocol},
         jitter::{Distribution, Order},
+        refuse::SocketCall,
     },
 };
 
@@ -79,6 +80,19 @@ impl FromStr for Order {
     }
 }
 
+impl FromStr for SocketCall {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a call on sockets", &Self::ALL, |call| call.name())
+    }
+}
+
+/// `true` or `false`.
+pub fn parse_flag(text: &str) -> Result<bool, BadValue> {
+    one_of(text, "`true` or `false`", &[true, false], |flag| if flag { "true" } else { "false" })
+}
+
 macro_rules! shown_by_name {
     ($($type:ty),+) => {$(
         impl fmt::Display for $type {
@@ -88,7 +102,7 @@ macro_rules! shown_by_name {
         }
     )+};
 }
-shown_by_name!(DirectionSpec, Protocol, Metric, Distribution, Order);
+shown_by_name!(DirectionSpec, Protocol, Metric, Distribution, Order, SocketCall);
 
 /// The one of `all` that is called `text`.
 fn one_of<T: Copy>(text: &str, kind: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, BadValue> {
@@ -120,6 +134,11 @@ mod tests {
         for protocol in Protocol::ALL {
             assert_eq!(protocol.to_string().parse(), Ok(protocol));
         }
+        for call in SocketCall::ALL {
+            assert_eq!(call.to_string().parse(), Ok(call));
+        }
+        assert_eq!((parse_flag("true"), parse_flag(" false")), (Ok(true), Ok(false)));
+        assert!(parse_flag("yes").is_err());
     }
 
     #[test]

@@ -5,7 +5,9 @@ mod filter;
 mod limits;
 mod models;
 mod rate;
+mod refuse;
 mod reorder;
+mod reset;
 mod tcp;
 mod udp;
 
@@ -21,6 +23,8 @@ pub fn tests() -> Vec<Test> {
         delay::tests(),
         rate::tests(),
         reorder::tests(),
+        refuse::tests(),
+        reset::tests(),
     ]
     .into_iter()
     .flatten()

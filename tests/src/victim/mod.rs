@@ -1,6 +1,7 @@
 //! Victims: this program, started again in a cgroup and a network namespace. They do what they are asked on
 //! standard input, and answer on standard output.
 
+pub mod call;
 pub mod program;
 
 use std::{
@@ -22,6 +23,7 @@ use kchaos::target::Netns;
 use serde::{Deserialize, Serialize};
 
 use crate::lab::{Cgroup, Lab};
+use call::Call;
 
 /// The word under which this program is a victim.
 pub const VERB: &str = "victim";
@@ -60,6 +62,10 @@ pub enum Ask {
     Tcp { socket: Socket },
     /// Send `count` echo requests, and say how many were answered.
     Ping { to: SocketAddr, count: u64 },
+    /// Make one call on a new socket so many times, and say what came of each.
+    Try { call: Call, times: u64 },
+    /// Wait for an end of a connection, and say which.
+    Hear { socket: Socket, within_ms: u64 },
     /// Take another name.
     Rename { name: String },
     /// Start a child, in another cgroup if one is given, that does all this.
@@ -79,6 +85,10 @@ pub enum Answer {
     Refused(Vec<String>),
     /// Which.
     Numbers(Vec<u64>),
+    /// What each call came to: 0 or an errno.
+    Errnos(Vec<i32>),
+    /// How a connection has ended: 0 for in peace, or an errno; `None` if it has not.
+    End(Option<i32>),
     /// How TCP is doing.
     Tcp(Tcp),
     /// What a child answered.
@@ -162,6 +172,22 @@ impl Victim {
     /// Writes to a connection; says how much went out in time.
     pub fn write(&self, socket: Socket, bytes: u64) -> anyhow::Result<u64> {
         self.count(Ask::Write { socket, bytes, within_ms: 20_000 })
+    }
+
+    /// Makes a call on a new socket so many times; what each came to: 0 or an errno.
+    pub fn call(&self, call: Call, times: u64) -> anyhow::Result<Vec<i32>> {
+        match self.ask(Ask::Try { call, times })? {
+            Answer::Errnos(errnos) => Ok(errnos),
+            other => bail!("expected errnos, got {other:?}"),
+        }
+    }
+
+    /// How a connection ends within this time: 0 for in peace, or an errno; `None` if it does not.
+    pub fn hear(&self, socket: Socket, within: Duration) -> anyhow::Result<Option<i32>> {
+        match self.ask(Ask::Hear { socket, within_ms: within.as_millis() as u64 })? {
+            Answer::End(end) => Ok(end),
+            other => bail!("expected the end of a connection, got {other:?}"),
+        }
     }
 
     /// What the kernel says about a connection.

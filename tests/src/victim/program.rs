@@ -117,6 +117,12 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
         }
         Ask::Tcp { socket } => tcp_info(stream(sockets, socket)?).map(Answer::Tcp),
         Ask::Ping { to, count } => ping(to, count).map(Answer::Count),
+        Ask::Try { call, times } => {
+            Ok(Answer::Errnos((0..times).map(|_| call.perform()).collect::<io::Result<_>>()?))
+        }
+        Ask::Hear { socket, within_ms } => {
+            hear(stream(sockets, socket)?, Duration::from_millis(within_ms)).map(Answer::End)
+        }
         Ask::Rename { name } => fs::write("/proc/self/comm", name).map(|()| Answer::Done),
         Ask::InChild { cgroup, asks } => in_child(cgroup.as_deref(), asks).map(Answer::Child),
     }
@@ -254,6 +260,27 @@ pub fn swallow(mut stream: TcpStream) {
         let mut block = vec![0; BLOCK_BYTES];
         while !matches!(stream.read(&mut block), Ok(0) | Err(_)) {}
     });
+}
+
+/// How a connection ends in time: 0 for in peace, or an errno; `None` if it does not.
+pub fn hear(stream: &mut TcpStream, within: Duration) -> io::Result<Option<i32>> {
+    let deadline = Instant::now() + within;
+    stream.set_nonblocking(true)?;
+    let end = loop {
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => break Some(0),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() || !becomes(&*stream, PollFlags::POLLIN, left)? {
+                    break None;
+                }
+            }
+            Err(error) => break Some(error.raw_os_error().ok_or(error)?),
+        }
+    };
+    stream.set_nonblocking(false)?;
+    Ok(end)
 }
 
 /// Whether it becomes ready in time.

@@ -84,7 +84,7 @@ pub fn ifb() -> Result<Option<String>, String> {
 }
 
 /// What to say about a module that is on disk and not loaded.
-fn not_loaded(module: &str) -> Option<String> {
+pub fn not_loaded(module: &str) -> Option<String> {
     let release = nix::sys::utsname::uname().ok()?.release().to_string_lossy().into_owned();
     // No such file: a kernel without modules.
     let loaded = fs::read_to_string("/proc/modules").ok()?;

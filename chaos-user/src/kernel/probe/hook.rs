@@ -82,12 +82,14 @@ pub fn cgroup_skb(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
     count(ebpf, &[judged, sent, received], || send(cgroup, &lo))
 }
 
+/// The program that injects, and then one that answers: after a refusal the first would not be asked.
 pub fn sock_addr(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
     let (lo, dir) = (scratch::lo()?, cgroup.open()?);
+    attach::cgroup_sock(ebpf, program::REFUSE_CONNECT4, &dir).map_err(|error| why(&error))?;
     let program: &mut CgroupSockAddr = find(ebpf, program::PROBE_CONNECT)?;
     let attached = program.load().and_then(|()| program.attach(&dir, CgroupAttachMode::Single));
     attached.map_err(|error| why(&error))?;
-    answers(cgroup.act(Some(&lo.netns), act::connect_udp)?, "connect")
+    count(ebpf, &[judged], || answers(cgroup.act(Some(&lo.netns), act::connect_udp)?, "connect"))
 }
 
 pub fn sock_ops(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {

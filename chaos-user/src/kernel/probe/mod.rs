@@ -6,6 +6,7 @@
 //! cgroup is removed.
 
 mod act;
+mod destroy;
 mod device;
 mod hook;
 mod scratch;
@@ -21,6 +22,7 @@ use super::{
     raw_prog::{ModifyReturn, RawLink},
 };
 use crate::fault::capability::{Capabilities, Capability, Probed};
+pub use destroy::destroys_connections;
 pub use hook::ACTIVE_LSMS;
 pub(super) use hook::{SYSCALL, vmlinux};
 use scratch::ScratchCgroup;
@@ -81,6 +83,7 @@ impl Bench {
             Capability::FmodRetSyscall => self.at_hook(hook::fmod_ret_syscall),
             Capability::Kprobe => self.at_hook(hook::kprobe),
             Capability::Override => self.at_hook(hook::kprobe_override),
+            Capability::SockDestroy => destroy::sock_destroy(),
             Capability::Fq => {
                 hook::shape(&mut self.ebpf)?;
                 device::qdisc("fq", "sch_fq", None)
@@ -121,7 +124,9 @@ impl Bench {
             let _ = match program {
                 Program::SchedClassifier(program) => program.unload(),
                 Program::CgroupSkb(program) => program.unload(),
+                Program::CgroupSock(program) => program.unload(),
                 Program::CgroupSockAddr(program) => program.unload(),
+                Program::CgroupSockopt(program) => program.unload(),
                 Program::SockOps(program) => program.unload(),
                 Program::RawTracePoint(program) => program.unload(),
                 Program::FEntry(program) => program.unload(),

@@ -1,0 +1,40 @@
+//! Faults of calls on sockets: what a refused call fails with.
+
+use crate::steady::MAX_ERRNO;
+
+crate::pod! {
+    /// What the calls fail with that one rule refuses.
+    pub struct Refusal {
+        /// The error, as errno(3) counts them.
+        pub errno: u32,
+        /// Unused.
+        pub spare: u32,
+    }
+}
+
+impl Refusal {
+    /// What a program of the kernel hands to `bpf_set_retval`. Whatever the map says, it is an error and never
+    /// success, which the kernel would take for a call that was let through.
+    #[inline(always)]
+    pub const fn retval(&self) -> i32 {
+        let errno = if self.errno == 0 || self.errno as i64 > MAX_ERRNO { EPERM } else { self.errno };
+        -(errno as i32)
+    }
+}
+
+/// What the kernel itself says when a program refuses without giving a reason.
+const EPERM: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_never_success() {
+        let retval = |errno| Refusal { errno, spare: 0 }.retval();
+        assert_eq!((retval(111), retval(4095)), (-111, -4095));
+        for nonsense in [0, 4096, u32::MAX] {
+            assert_eq!(retval(nonsense), -1);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Connections that are destroyed: what both ends hear, whose, which, and when.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use nix::sys::signal::Signal;
+
+use crate::{
+    Test,
+    controller::{self, exit},
+    lab::{Cgroup, ELSEWHERE, INSIDE, INSIDE_V6, Lab, OUTSIDE, OUTSIDE_V6},
+    tests,
+    victim::{Ask, Socket, Victim, program::hear},
+};
+
+/// For both ends to hear of it, on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
+/// To see that nothing happens.
+const A_WHILE: Duration = Duration::from_millis(700);
+
+pub fn tests() -> Vec<Test> {
+    tests![
+        DESTROY: reset_ends_both_ends_and_spares_a_neighbour, reset_once_leaves_later_connections_alone,
+            reset_comes_back_every_so_often, reset_can_be_limited_to_ports_and_peers, reset_takes_a_share,
+            reset_limits_hold, reset_in_a_dry_run_is_only_counted, reset_covers_cgroups_below_and_accepted_ones,
+            reset_ends_with_the_lease_of_a_stopped_controller
+    ]
+}
+
+/// A connection from a victim to us.
+struct Connection<'a> {
+    victim: &'a Victim,
+    socket: Socket,
+    ours: TcpStream,
+    _listener: TcpListener,
+}
+
+impl<'a> Connection<'a> {
+    fn new(lab: &Lab, victim: &'a Victim, to: IpAddr) -> anyhow::Result<Self> {
+        Self::from_port(lab, victim, to, 0)
+    }
+
+    fn from_port(lab: &Lab, victim: &'a Victim, to: IpAddr, port: u16) -> anyhow::Result<Self> {
+        let listener = lab.listener(to)?;
+        let from = if to.is_ipv4() { INSIDE } else { INSIDE_V6 };
+        let socket = victim.connect(SocketAddr::new(from, port), listener.local_addr()?)?;
+        let (ours, _) = listener.accept()?;
+        Ok(Self { victim, socket, ours, _listener: listener })
+    }
+
+    fn port(&self) -> anyhow::Result<u16> {
+        Ok(self.ours.local_addr()?.port())
+    }
+
+    /// Both ends have heard: the victim that its connection was aborted, we that it was reset.
+    fn is_reset(&mut self, what: &str) -> anyhow::Result<()> {
+        let theirs = self.victim.hear(self.socket, SOON)?;
+        ensure!(theirs == Some(libc::ECONNABORTED), "{what}: the victim hears {theirs:?}");
+        let ours = hear(&mut self.ours, SOON)?;
+        ensure!(ours == Some(libc::ECONNRESET), "{what}: we hear {ours:?}");
+        Ok(())
+    }
+
+    /// Neither end has heard anything, and bytes get through.
+    fn lives(&mut self, what: &str) -> anyhow::Result<()> {
+        let ends = (self.victim.hear(self.socket, Duration::ZERO)?, hear(&mut self.ours, Duration::ZERO)?);
+        ensure!(ends == (None, None), "{what}: the ends hear {ends:?}");
+        let acked = self.victim.write(self.socket, 1000)?;
+        ensure!(acked == 1000, "{what}: only {acked} of 1000 bytes are acknowledged");
+        Ok(())
+    }
+}
+
+fn reset_ends_both_ends_and_spares_a_neighbour() -> anyhow::Result<()> {
+    let (lab, cgroup, neighbours) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
+    let (victim, neighbour) = (Victim::start(&lab, &cgroup)?, Victim::start(&lab, &neighbours)?);
+    let mut hit = [Connection::new(&lab, &victim, OUTSIDE)?, Connection::new(&lab, &victim, OUTSIDE_V6)?];
+    let mut spared = Connection::new(&lab, &neighbour, OUTSIDE)?;
+    hit.iter_mut().try_for_each(|connection| connection.lives("before"))?;
+    spared.lives("before")?;
+    let kchaos = controller::inject(&format!("reset --on {}", cgroup.target()))?;
+    hit.iter_mut().try_for_each(|connection| connection.is_reset("during"))?;
+    spared.lives("during")?;
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    let counted = (ended.outcome("injected")?, ended.json()?["eligible"].as_u64());
+    ensure!(counted == (2, Some(2)), "{}", ended.output);
+    spared.lives("after")?;
+    Connection::new(&lab, &victim, OUTSIDE)?.lives("after")
+}
+
+fn reset_once_leaves_later_connections_alone() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut before = Connection::new(&lab, &victim, OUTSIDE)?;
+    let kchaos = controller::inject(&format!("reset --on {}", cgroup.target()))?;
+    before.is_reset("during")?;
+    let mut later = Connection::new(&lab, &victim, OUTSIDE)?;
+    thread::sleep(A_WHILE);
+    later.lives("a connection that came later")?;
+    let ended = kchaos.interrupt()?;
+    ensure!(ended.outcome("injected")? == 1, "{}", ended.output);
+    Ok(())
+}
+
+/// One connection after the other is destroyed, a second apart; none once it has ended.
+fn reset_comes_back_every_so_often() -> anyhow::Result<()> {
+    const ROUNDS: u64 = 3;
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let kchaos = controller::inject(&format!("reset --every 1s --on {}", cgroup.target()))?;
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        Connection::new(&lab, &victim, OUTSIDE)?.is_reset(&format!("round {round}"))?;
+        times.push(Instant::now());
+    }
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    ensure!(ended.outcome("injected")? == ROUNDS, "{}", ended.output);
+    let apart: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let about_a_second = Duration::from_millis(600)..Duration::from_millis(1_400);
+    ensure!(apart.iter().all(|gap| about_a_second.contains(gap)), "they were {apart:?} apart");
+    let mut after = Connection::new(&lab, &victim, OUTSIDE)?;
+    thread::sleep(Duration::from_millis(1_500));
+    after.lives("after it has ended")
+}
+
+fn reset_can_be_limited_to_ports_and_peers() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let from = |to, port| Connection::from_port(&lab, &victim, to, port);
+    let mut port = from(OUTSIDE, 0)?;
+    let (mut peer, mut v6) = (from(ELSEWHERE, 0)?, from(OUTSIDE_V6, 0)?);
+    let (mut own, mut allowed) = (from(OUTSIDE, 7001)?, from(OUTSIDE, 7002)?);
+    let on = cgroup.target();
+    let reset = |options: &str, filtered: u64| {
+        let kchaos = controller::inject(&format!("reset {options} --on {on}"))?;
+        thread::sleep(A_WHILE);
+        let ended = kchaos.interrupt()?;
+        let counted = (ended.outcome("injected")?, ended.outcome("filtered")?);
+        ensure!(counted == (1, filtered), "{options}: {}", ended.output);
+        Ok(())
+    };
+    reset(&format!("--ports {}", port.port()?), 4)?;
+    port.is_reset("the port")?;
+    reset("--peers 10.107.1.128/25 --protocol tcp", 3)?;
+    peer.is_reset("the peer")?;
+    reset("--local-ports 7001-7002 --allow :7002", 2)?;
+    own.is_reset("the target's port")?;
+    v6.lives("another family")?;
+    reset("--peers fd00::/8,10.0.0.0/8 --allow 10.107.1.2:7002", 1)?;
+    v6.is_reset("another family, at last")?;
+    allowed.lives("what was allowed all the time")
+}
+
+/// Seeded, so that it is always the same: a binomial with n = 40 and p = 1/2 lies within 8 and 32 all but always.
+fn reset_takes_a_share() -> anyhow::Result<()> {
+    const CONNECTIONS: usize = 40;
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let connections: Vec<_> =
+        (0..CONNECTIONS).map(|_| Connection::new(&lab, &victim, OUTSIDE)).collect::<anyhow::Result<_>>()?;
+    let kchaos = controller::inject(&format!("reset --percent 50 --seed 1 --on {}", cgroup.target()))?;
+    thread::sleep(A_WHILE);
+    let ended = kchaos.interrupt()?;
+    let mut reset = 0;
+    for connection in &connections {
+        reset += u64::from(victim.hear(connection.socket, Duration::ZERO)?.is_some());
+    }
+    let counted = (ended.outcome("injected")?, ended.outcome("chance")?);
+    ensure!(counted == (reset, CONNECTIONS as u64 - reset), "{reset} were reset: {}", ended.output);
+    ensure!((8..=32).contains(&reset), "{reset} of {CONNECTIONS} were reset");
+    Ok(())
+}
+
+fn reset_limits_hold() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let connections =
+        (0..5).map(|_| Connection::new(&lab, &victim, OUTSIDE)).collect::<anyhow::Result<Vec<_>>>()?;
+    let kchaos = controller::inject(&format!("reset --when 2..4 --max 2 --on {}", cgroup.target()))?;
+    thread::sleep(A_WHILE);
+    let ended = kchaos.interrupt()?;
+    let counted = ["injected", "when", "budget"].map(|name| ended.outcome(name).unwrap_or(u64::MAX));
+    ensure!(counted == [2, 2, 1], "{}", ended.output);
+    let mut reset = 0;
+    for connection in &connections {
+        reset += u64::from(victim.hear(connection.socket, Duration::ZERO)?.is_some());
+    }
+    ensure!(reset == 2, "{reset} were reset");
+    Ok(())
+}
+
+fn reset_in_a_dry_run_is_only_counted() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
+    let kchaos = controller::inject(&format!("reset --dry-run --on {}", cgroup.target()))?;
+    thread::sleep(A_WHILE);
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    ensure!((ended.outcome("dry_run")?, ended.outcome("injected")?) == (1, 0), "{}", ended.output);
+    connection.lives("after a dry run")
+}
+
+/// Accepted sockets belong to the cgroup of the socket that listens.
+fn reset_covers_cgroups_below_and_accepted_ones() -> anyhow::Result<()> {
+    let (lab, cgroup, others) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
+    let server = Victim::start_in(&lab.inside, Some(&cgroup.below("below")?))?;
+    let client = Victim::start_in(&lab.outside, Some(&others.dir))?;
+    let address = SocketAddr::new(INSIDE, 7001);
+    let listener = server.socket(Ask::Listen { bind: address })?;
+    let theirs = client.connect(SocketAddr::new(OUTSIDE, 0), address)?;
+    server.socket(Ask::Accept { listener })?;
+    // One that nobody has accepted yet.
+    let waiting = client.connect(SocketAddr::new(OUTSIDE, 0), address)?;
+    let kchaos = controller::inject(&format!("reset --local-ports 7001 --on {}", cgroup.target()))?;
+    for socket in [theirs, waiting] {
+        let end = client.hear(socket, SOON)?;
+        ensure!(end == Some(libc::ECONNRESET), "the client hears {end:?}");
+    }
+    let ended = kchaos.interrupt()?;
+    ensure!(ended.outcome("injected")? == 2, "{}", ended.output);
+    client.connect(SocketAddr::new(OUTSIDE, 0), address).map(drop)
+}
+
+/// A stopped controller whose lease has run out destroys nothing when it goes on, until it has renewed it.
+fn reset_ends_with_the_lease_of_a_stopped_controller() -> anyhow::Result<()> {
+    let _sweeps = controller::sweeps();
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let kchaos = controller::inject(&format!("reset --every 200ms --on {}", cgroup.target()))?;
+    Connection::new(&lab, &victim, OUTSIDE)?.is_reset("before it stops")?;
+    kchaos.signal(Signal::SIGSTOP)?;
+    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
+    thread::sleep(Duration::from_secs(4));
+    connection.lives("while it is stopped")?;
+    kchaos.kill()?;
+    connection.lives("after it was killed")?;
+    controller::run("sweep")?.ensure_code(exit::OK)
+}
