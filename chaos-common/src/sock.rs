@@ -14,16 +14,18 @@ crate::pod! {
 
 impl Refusal {
     /// What a program of the kernel hands to `bpf_set_retval`. Whatever the map says, it is an error and never
-    /// success, which the kernel would take for a call that was let through.
+    /// success, which the kernel would take for a call that was let through. The verifier of Linux 7.3 wants to see that
+    /// it lies within [-4095, 0]; of a comparison it would see what the compiler makes of it, of a mask it sees the mask.
     #[inline(always)]
     pub const fn retval(&self) -> i32 {
-        let errno = if self.errno == 0 || self.errno as i64 > MAX_ERRNO { EPERM } else { self.errno };
-        -(errno as i32)
+        const { assert!(MAX_ERRNO == 0xfff) };
+        let errno = self.errno & MAX_ERRNO as u32;
+        if errno == 0 { -EPERM } else { -(errno as i32) }
     }
 }
 
 /// What the kernel itself says when a program refuses without giving a reason.
-const EPERM: u32 = 1;
+const EPERM: i32 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -32,9 +34,9 @@ mod tests {
     #[test]
     fn a_refusal_is_never_success() {
         let retval = |errno| Refusal { errno, spare: 0 }.retval();
-        assert_eq!((retval(111), retval(4095)), (-111, -4095));
-        for nonsense in [0, 4096, u32::MAX] {
-            assert_eq!(retval(nonsense), -1);
+        assert_eq!((retval(1), retval(111), retval(4095)), (-1, -111, -4095));
+        for nonsense in [0, 4096, 8193, u32::MAX] {
+            assert!((-4095..0).contains(&retval(nonsense)), "{nonsense}");
         }
     }
 }

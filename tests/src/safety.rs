@@ -80,7 +80,7 @@ fn a_hung_run_loop_ends_loss_within_two_leases() -> anyhow::Result<()> {
     let victim = Victim::start(&lab, &cgroup)?;
     let mut flow = Flow::new(&lab, &victim)?;
     flow.is_open("before")?;
-    let mut injection = hung::inject(&cgroup)?;
+    let mut injection = hung::inject(&cgroup, "loss", &[("percent", "100%")])?;
     let armed = Instant::now();
     injection.arm(Duration::from_secs(60))?;
     flow.is_shut("during")?;
@@ -92,7 +92,7 @@ fn a_hung_run_loop_ends_loss_within_two_leases() -> anyhow::Result<()> {
 }
 
 /// Injecting without the program, and so without its run loop.
-mod hung {
+pub mod hung {
     use anyhow::Context;
     use kchaos::{
         fault::{
@@ -106,14 +106,18 @@ mod hung {
 
     use crate::lab::Cgroup;
 
-    /// Attached, not armed: everything that the cgroup sends is to be lost.
-    pub fn inject(cgroup: &Cgroup) -> anyhow::Result<LiveInjection> {
-        let loss = find("loss").context("the catalogue has loss")?;
-        let given = Given::new(loss).with("percent", "100%");
+    /// Attached, not armed.
+    pub fn inject(
+        cgroup: &Cgroup,
+        fault: &str,
+        values: &[(&'static str, &str)],
+    ) -> anyhow::Result<LiveInjection> {
+        let entry = find(fault).context("the catalogue has it")?;
+        let given = values.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let scope = runtime.block_on(target::resolve(&[], &[cgroup.target().parse()?], &[]))?;
         let mut kernel = LiveKernel::default();
-        let (faults, capabilities) = ([(loss.build)(&given)?], kernel.capabilities()?);
+        let (faults, capabilities) = ([(entry.build)(&given)?], kernel.capabilities()?);
         Ok(kernel.inject("hung", &plan(&faults, &scope, &capabilities, &Options::default())?)?)
     }
 }

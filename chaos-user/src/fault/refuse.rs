@@ -236,17 +236,15 @@ fn error(given: &Given, calls: &[SocketCall]) -> Result<Errno, FieldError> {
     if given.optional("any", parse_flag)? == Some(true) {
         return Ok(error);
     }
-    match calls.iter().find(|call| !call.plausible().contains(&error.name())) {
-        None => Ok(error),
-        Some(call) => {
-            let usual = units::list(call.plausible().iter().copied().take(4));
-            let why = BadValue::new(
-                format!("{call} never fails with {error}"),
-                format!("write one of its own, such as {usual}, or add `any: true`"),
-            );
-            Err(FieldError::new("error", why))
-        }
-    }
+    let gives = |call: &SocketCall, name| call.plausible().contains(&name);
+    let Some(call) = calls.iter().find(|call| !gives(call, error.name())) else { return Ok(error) };
+    let all_give =
+        call.plausible().iter().copied().filter(|name| calls.iter().all(|call| gives(call, *name)));
+    let why = BadValue::new(
+        format!("{call} never fails with {error}"),
+        format!("write another, such as {}, or add `any: true`", units::list(all_give.take(4))),
+    );
+    Err(FieldError::new("error", why))
 }
 
 impl RefuseFault {

@@ -7,18 +7,21 @@ use std::{
 };
 
 use anyhow::ensure;
-use nix::sys::signal::Signal;
+use chaos_common::lease::LEASE_NS;
+use kchaos::kernel::Injection;
 
 use crate::{
     Test,
     controller::{self, exit},
     lab::{Cgroup, ELSEWHERE, INSIDE, INSIDE_V6, Lab, OUTSIDE, OUTSIDE_V6},
+    safety::hung,
     tests,
     victim::{Ask, Socket, Victim, program::hear},
 };
 
 /// For both ends to hear of it, on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
+const LEASE: Duration = Duration::from_nanos(LEASE_NS);
 /// To see that nothing happens.
 const A_WHILE: Duration = Duration::from_millis(700);
 
@@ -27,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         DESTROY: reset_ends_both_ends_and_spares_a_neighbour, reset_once_leaves_later_connections_alone,
             reset_comes_back_every_so_often, reset_can_be_limited_to_ports_and_peers, reset_takes_a_share,
             reset_limits_hold, reset_in_a_dry_run_is_only_counted, reset_covers_cgroups_below_and_accepted_ones,
-            reset_ends_with_the_lease_of_a_stopped_controller
+            reset_ends_with_a_killed_controller, reset_ends_when_the_run_loop_hangs
     ]
 }
 
@@ -228,18 +231,34 @@ fn reset_covers_cgroups_below_and_accepted_ones() -> anyhow::Result<()> {
     client.connect(SocketAddr::new(OUTSIDE, 0), address).map(drop)
 }
 
-/// A stopped controller whose lease has run out destroys nothing when it goes on, until it has renewed it.
-fn reset_ends_with_the_lease_of_a_stopped_controller() -> anyhow::Result<()> {
+fn reset_ends_with_a_killed_controller() -> anyhow::Result<()> {
     let _sweeps = controller::sweeps();
     let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
     let victim = Victim::start(&lab, &cgroup)?;
     let kchaos = controller::inject(&format!("reset --every 200ms --on {}", cgroup.target()))?;
-    Connection::new(&lab, &victim, OUTSIDE)?.is_reset("before it stops")?;
-    kchaos.signal(Signal::SIGSTOP)?;
-    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
-    thread::sleep(Duration::from_secs(4));
-    connection.lives("while it is stopped")?;
+    Connection::new(&lab, &victim, OUTSIDE)?.is_reset("during")?;
     kchaos.kill()?;
+    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
+    thread::sleep(A_WHILE);
     connection.lives("after it was killed")?;
     controller::run("sweep")?.ensure_code(exit::OK)
+}
+
+/// The thread that does it still runs, and finds the lease over.
+fn reset_ends_when_the_run_loop_hangs() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut injection = hung::inject(&cgroup, "reset", &[("every", "200ms")])?;
+    let mut waiting = Connection::new(&lab, &victim, OUTSIDE)?;
+    thread::sleep(A_WHILE);
+    waiting.lives("before it is armed")?;
+    injection.arm(Duration::from_secs(60))?;
+    waiting.is_reset("during")?;
+    thread::sleep(2 * LEASE);
+    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
+    thread::sleep(A_WHILE);
+    connection.lives("after two leases")?;
+    let rollback = injection.rollback();
+    ensure!(rollback.is_complete(), "{rollback:?}");
+    Ok(())
 }

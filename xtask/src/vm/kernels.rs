@@ -81,9 +81,9 @@ impl LabKernel {
     /// What `kchaos doctor` must find on it.
     pub(crate) fn must_have(self) -> Vec<&'static str> {
         let more: &[&str] = match self {
-            Self::Deb61 => &[],
-            Self::Deb612 => &["tcx"],
-            Self::Deb73 => &["tcx", "fmod_ret_syscall"],
+            Self::Deb61 => &["sock_destroy"],
+            Self::Deb612 => &["tcx", "sock_destroy"],
+            Self::Deb73 => &["tcx", "fmod_ret_syscall", "sock_destroy"],
             Self::Fei612 => &["tcx", "fmod_ret_syscall", "override"],
         };
         EVERYWHERE.iter().chain(more).copied().collect()
