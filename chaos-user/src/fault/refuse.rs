@@ -320,6 +320,7 @@ impl fmt::Display for RefuseFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::capability::Capability;
 
     fn given(values: &[(&'static str, &str)]) -> Given {
         values.iter().fold(Given::new(&ENTRY), |given, (name, value)| given.with(name, value))
@@ -387,5 +388,21 @@ mod tests {
         }
         assert_eq!(fault(&[BIND, &[("local_ports", "80"), ("allow", ":22")]].concat()).filter.allow.len(), 1);
         assert!(fault(&[SOCKET, &[("protocol", "tcp")]].concat()).filter.protocol.is_some());
+    }
+
+    #[test]
+    fn each_call_has_its_hooks_and_a_kernel_without_them_says_so() {
+        let values = [("calls", "connect"), ("calls", "socket"), ("error", "EACCES"), ("protocol", "tcp")];
+        let fault = fault(&values);
+        let plan = |capabilities: &Capabilities| {
+            fault.plan(capabilities, &Options::default(), &mut Clauses::default())
+        };
+        let planned = plan(&Capabilities::all_but(&[])).unwrap();
+        let programs: Vec<_> = planned.ways.iter().map(|way| way.hook.program).collect();
+        assert_eq!(programs, [program::REFUSE_CONNECT4, program::REFUSE_CONNECT6, program::REFUSE_SOCKET]);
+        assert_eq!(planned.mechanisms().collect::<Vec<_>>(), [Mechanism::CgroupSock]);
+        assert_eq!((planned.rule.match_clauses, planned.parameters), (1, Parameters::Refuse { errno: 13 }));
+        let error = plan(&Capabilities::all_but(&[Capability::SockAddr])).unwrap_err().to_string();
+        assert!(error.contains("refuse connect+socket: cgroup-sock needs sock_addr (Linux 6.1"), "{error}");
     }
 }

@@ -1,18 +1,20 @@
 //! Connections that are destroyed: what both ends hear, whose, which, and when.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use chaos_common::lease::LEASE_NS;
 use kchaos::kernel::Injection;
+use serde_json::Value;
 
 use crate::{
     Test,
-    controller::{self, exit},
+    controller::{self, Running, exit},
     lab::{Cgroup, ELSEWHERE, INSIDE, INSIDE_V6, Lab, OUTSIDE, OUTSIDE_V6},
     safety::hung,
     tests,
@@ -30,7 +32,8 @@ pub fn tests() -> Vec<Test> {
         DESTROY: reset_ends_both_ends_and_spares_a_neighbour, reset_once_leaves_later_connections_alone,
             reset_comes_back_every_so_often, reset_can_be_limited_to_ports_and_peers, reset_takes_a_share,
             reset_limits_hold, reset_in_a_dry_run_is_only_counted, reset_covers_cgroups_below_and_accepted_ones,
-            reset_ends_with_a_killed_controller, reset_ends_when_the_run_loop_hangs
+            reset_ends_with_a_killed_controller, reset_ends_when_the_run_loop_hangs,
+            reset_is_planned_and_proven_in_an_experiment
     ]
 }
 
@@ -261,4 +264,44 @@ fn reset_ends_when_the_run_loop_hangs() -> anyhow::Result<()> {
     let rollback = injection.rollback();
     ensure!(rollback.is_complete(), "{rollback:?}");
     Ok(())
+}
+
+/// The plan says where and how often; the report counts what was reset, in the experimental group alone.
+fn reset_is_planned_and_proven_in_an_experiment() -> anyhow::Result<()> {
+    let (lab, cgroup, control) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
+    let (victim, bystander) = (Victim::start(&lab, &cgroup)?, Victim::start(&lab, &control)?);
+    let mut spared = Connection::new(&lab, &bystander, OUTSIDE)?;
+    let folder = tempfile::tempdir()?;
+    let (spec, report) = (folder.path().join("spec.yaml"), folder.path().join("report.json"));
+    let text = format!(
+        "version: 1\nname: reset\ngroups: {{ control: '{}', experiment: '{}' }}\n\
+         steady_state: {{ gates: [{{ metric: net.tx_bytes, decrease: 50% }}] }}\n\
+         faults: [{{ reset: {{ every: 1s }} }}]\n\
+         run: {{ baseline: 5s, inject: 5s, recover: 5s, settle: 0s }}\n",
+        control.target(),
+        cgroup.target(),
+    );
+    fs::write(&spec, text)?;
+    let plan = controller::run(&format!("plan {}", spec.display()))?;
+    let line = format!("sock_diag in network namespace {}, every 1s", lab.inside.inode);
+    ensure!(plan.output.contains("reset 100% every 1s by sock-diag"), "{}", plan.output);
+    ensure!(plan.output.matches(&line).count() == 1, "no `{line}`: {}", plan.output);
+    let run = controller::command(&format!("run --json {} {}", report.display(), spec.display()));
+    let (kchaos, mut reset) = (Running::start(run)?, 0);
+    let over = Instant::now() + Duration::from_secs(16);
+    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
+    while Instant::now() < over {
+        if victim.hear(connection.socket, Duration::from_millis(200))?.is_some() {
+            reset += 1;
+            connection = Connection::new(&lab, &victim, OUTSIDE)?;
+        }
+    }
+    let ended = kchaos.ended()?;
+    let report: Value = serde_json::from_slice(&fs::read(&report).context(ended.said)?)?;
+    let fault = &report["faults"][0];
+    ensure!(fault["fired"] == "as_asked", "{fault:#}");
+    let counted = ["eligible", "injected"].map(|count| fault[count].as_u64());
+    ensure!((2..=6).contains(&reset) && counted == [Some(reset); 2], "{reset} were reset: {fault:#}");
+    ensure!(fault["control"]["injected"] == 0 && fault["experiment"]["injected"] == reset, "{fault:#}");
+    spared.lives("the control group")
 }
