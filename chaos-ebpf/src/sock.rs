@@ -2,7 +2,7 @@
 //!
 //! The kernel runs these programs for the cgroup of the *socket*, the one that its maker was in, so that is whom
 //! they ask the gate about: a socket handed to a process of another cgroup stays the target's, and one handed to
-//! the target stays somebody else's. Calls through io_uring pass the same hooks.
+//! the target stays somebody else's. io_uring connects by the same function (io_uring/net.c, `io_connect`, 6.18).
 
 use core::ffi::c_void;
 
