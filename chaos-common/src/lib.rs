@@ -13,6 +13,7 @@ pub mod pod;
 
 pub mod budget;
 pub mod chance;
+pub mod leap;
 pub mod lease;
 pub mod names;
 pub mod net;
@@ -26,6 +27,7 @@ pub mod when;
 
 pub use budget::Budget;
 pub use chance::Chance;
+pub use leap::Leaps;
 pub use lease::Lease;
 pub use pattern::Pattern;
 pub use pod::Pod;

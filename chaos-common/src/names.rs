@@ -80,6 +80,8 @@ pub mod map {
         RULE_STATS = "RULE_STATS",
         /// rule → [`BudgetState`](crate::rule::BudgetState).
         BUDGETS = "BUDGETS",
+        /// rule → [`Leaps`](crate::Leaps).
+        LEAPS = "LEAPS",
         /// 0 → [`Lease`](crate::Lease).
         LEASE = "LEASE",
         /// IPv4 prefix → clause mask.
@@ -114,6 +116,8 @@ pub mod global {
         SLOTS = "SLOTS",
         /// [`NetConfig`](crate::net::NetConfig).
         NET = "NET",
+        /// `u64`: rules whose pattern moves on by one step for each segment.
+        BY_SEGMENT = "BY_SEGMENT",
         /// [`SockLayout`](crate::steady::SockLayout).
         SOCK_LAYOUT = "SOCK_LAYOUT",
         /// `u64`: id of the cgroup that a probe has made for itself; 0 is none.

@@ -63,6 +63,8 @@ pub mod uses {
     pub const PORTS: u32 = 1 << 2;
     /// Packets on the loopback device are meant too.
     pub const LOOPBACK: u32 = 1 << 3;
+    /// Some clause tells the handshakes of TCP from the rest.
+    pub const CONNECTIONS: u32 = 1 << 4;
 }
 
 crate::pod! {
@@ -87,6 +89,12 @@ crate::pod! {
         pub icmp: u64,
         /// Clauses that match every other protocol.
         pub other: u64,
+        /// Clauses that match TCP segments of a handshake.
+        pub new: u64,
+        /// Clauses that match all other TCP segments.
+        pub established: u64,
+        /// Rules whose losses the sender is told of.
+        pub told: u64,
         /// Bits of [`uses`].
         pub uses: u32,
         /// Unused.
@@ -105,6 +113,9 @@ impl NetConfig {
         udp: 0,
         icmp: 0,
         other: 0,
+        new: 0,
+        established: 0,
+        told: 0,
         uses: 0,
         spare: 0,
     };

@@ -30,6 +30,10 @@ pub mod model {
     pub const FOUR_STATE: u64 = 3;
 }
 
+/// How many states a chain has at most.
+#[cfg(not(target_arch = "bpf"))]
+pub const STATES: usize = 4;
+
 /// States of the four-state model, less one so that a zeroed map starts in the first.
 mod state4 {
     pub const RECEIVED_IN_GAP: u64 = 0;
@@ -111,7 +115,13 @@ impl Pattern {
         use state4::*;
         let next = match state {
             RECEIVED_IN_GAP => self.pick(draw, (4, LOST_IN_GAP), (0, LOST_IN_BURST), RECEIVED_IN_GAP),
-            RECEIVED_IN_BURST => self.pick(draw, (3, LOST_IN_BURST), (3, LOST_IN_BURST), RECEIVED_IN_BURST),
+            RECEIVED_IN_BURST => {
+                if self.below(3, draw) {
+                    LOST_IN_BURST
+                } else {
+                    RECEIVED_IN_BURST
+                }
+            }
             LOST_IN_BURST => self.pick(draw, (2, RECEIVED_IN_BURST), (1, RECEIVED_IN_GAP), LOST_IN_BURST),
             _ => RECEIVED_IN_GAP,
         };
@@ -134,6 +144,35 @@ impl Pattern {
     #[inline(always)]
     const fn below(&self, parameter: usize, draw: u32) -> bool {
         Chance::from_bits(self.p[parameter]).hits(draw)
+    }
+
+    /// The chance of each move of the chain in one step, from state to state.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn transitions(&self) -> [[f64; STATES]; STATES] {
+        let p = self.p.map(|bits| bits as f64 / chance::ONE as f64);
+        let mut moves =
+            core::array::from_fn(|from| core::array::from_fn(|to| f64::from(u8::from(from == to))));
+        match self.model {
+            model::CORRELATED => {
+                moves[0] = [1.0 - p[0], p[0], 0.0, 0.0];
+                moves[1] = [1.0 - p[1], p[1], 0.0, 0.0];
+            }
+            model::GILBERT_ELLIOTT => {
+                moves[0] = [1.0 - p[0], p[0], 0.0, 0.0];
+                moves[1] = [p[1], 1.0 - p[1], 0.0, 0.0];
+            }
+            model::FOUR_STATE => {
+                let [p13, p31, p32, p23, p14] = p;
+                moves = [
+                    [1.0 - p13 - p14, 0.0, p13, p14],
+                    [0.0, 1.0 - p23, p23, 0.0],
+                    [p31, p32, 1.0 - p31 - p32, 0.0],
+                    [1.0, 0.0, 0.0, 0.0],
+                ];
+            }
+            _ => {}
+        }
+        moves
     }
 
     /// Share of packets lost in the long run, from the model's stationary distribution.
@@ -255,6 +294,17 @@ mod tests {
             share(&fates),
             pattern.long_run_fraction()
         );
+    }
+
+    /// Half of the packets of a burst get through, in stretches of 1/p23.
+    #[test]
+    fn four_states_stay_received_in_a_burst_as_long_as_theory_says() {
+        let pattern =
+            Pattern::four_state(Chance::ALWAYS, chance(0.01), chance(0.4), chance(0.4), Chance::NEVER);
+        let fates = run(pattern, 1_000_000);
+        let passed: Vec<bool> = fates.iter().map(|lost| !lost).collect();
+        assert!((mean_burst(&passed) - 1.0 / 0.4).abs() < 0.05, "{}", mean_burst(&passed));
+        assert!((share(&fates) - pattern.long_run_fraction()).abs() < 0.003);
     }
 
     #[test]

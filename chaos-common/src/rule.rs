@@ -40,8 +40,9 @@ crate::pod! {
     pub struct Rule {
         /// When set to 1, everything is decided and counted and nothing is done.
         pub dry_run: u32,
-        /// Unused.
-        pub spare: u32,
+        /// When set to 1, nothing happens and what would have been asked about is only counted. A pulse writes
+        /// this word while the rule is in force.
+        pub dormant: u32,
         /// Filter clauses of which one must match; 0 lets everything match.
         pub match_clauses: u64,
         /// Filter clauses of which none may match: the allow-list, which always wins.
@@ -90,7 +91,8 @@ impl BudgetState {
 }
 
 crate::pod! {
-    /// What became of the occurrences that one rule saw in one slot: every one adds to exactly one field.
+    /// What became of the occurrences that one rule saw in one slot: every one adds to exactly one field, those of
+    /// segments aside.
     pub struct RuleStats {
         /// Not what the filter asks for, or on the allow-list.
         pub filtered: u64,
@@ -108,13 +110,30 @@ crate::pod! {
         pub injected: u64,
         /// Was to be injected, and the kernel could not: no memory, a full queue.
         pub failed: u64,
+        /// Passed the filter between two pulses.
+        pub dormant: u64,
+        /// Segments of all that was eligible: a GSO packet is one occurrence of many segments.
+        pub segments_eligible: u64,
+        /// Segments of what was hit, or would have been were it not a dry run.
+        pub segments_hit: u64,
     }
 }
 
 impl RuleStats {
     /// Nothing yet.
-    pub const ZERO: Self =
-        Self { filtered: 0, lease: 0, when: 0, chance: 0, budget: 0, dry_run: 0, injected: 0, failed: 0 };
+    pub const ZERO: Self = Self {
+        filtered: 0,
+        lease: 0,
+        when: 0,
+        chance: 0,
+        budget: 0,
+        dry_run: 0,
+        injected: 0,
+        failed: 0,
+        dormant: 0,
+        segments_eligible: 0,
+        segments_hit: 0,
+    };
 
     /// One occurrence, and what became of it.
     pub const fn of(outcome: Outcome) -> Self {
@@ -122,6 +141,7 @@ impl RuleStats {
         *match outcome {
             Outcome::Filtered => &mut one.filtered,
             Outcome::Lease => &mut one.lease,
+            Outcome::Dormant => &mut one.dormant,
             Outcome::When => &mut one.when,
             Outcome::Chance => &mut one.chance,
             Outcome::Budget => &mut one.budget,
@@ -143,6 +163,9 @@ impl RuleStats {
             dry_run: self.dry_run + other.dry_run,
             injected: self.injected + other.injected,
             failed: self.failed + other.failed,
+            dormant: self.dormant + other.dormant,
+            segments_eligible: self.segments_eligible + other.segments_eligible,
+            segments_hit: self.segments_hit + other.segments_hit,
         }
     }
 
@@ -158,15 +181,18 @@ impl RuleStats {
             dry_run: self.dry_run.saturating_sub(earlier.dry_run),
             injected: self.injected.saturating_sub(earlier.injected),
             failed: self.failed.saturating_sub(earlier.failed),
+            dormant: self.dormant.saturating_sub(earlier.dormant),
+            segments_eligible: self.segments_eligible.saturating_sub(earlier.segments_eligible),
+            segments_hit: self.segments_hit.saturating_sub(earlier.segments_hit),
         }
     }
 
     /// Everything the rule was asked about.
     pub const fn seen(&self) -> u64 {
-        self.filtered + self.lease + self.eligible()
+        self.filtered + self.lease + self.dormant + self.eligible()
     }
 
-    /// What passed the filter while the lease was live: the population that a percentage is taken of.
+    /// What passed the filter while the lease was live and the rule not dormant: the population that a percentage is taken of.
     pub const fn eligible(&self) -> u64 {
         self.when + self.chance + self.budget + self.dry_run + self.injected + self.failed
     }
@@ -179,6 +205,8 @@ pub enum Outcome {
     Filtered,
     /// See [`RuleStats::lease`].
     Lease,
+    /// See [`RuleStats::dormant`].
+    Dormant,
     /// See [`RuleStats::when`].
     When,
     /// See [`RuleStats::chance`].

@@ -1,6 +1,6 @@
 //! The gate: every program that can inject asks it first.
 //!
-//! target → lease → filter → when → chance → budget, in this order because non-targets must pay next to
+//! target → lease → filter → pulse → when → chance → budget, in this order because non-targets must pay next to
 //! nothing (one hash lookup) and because reading the clock costs more than that lookup. Whatever comes of
 //! it is counted, by rule and slot.
 
@@ -12,7 +12,9 @@ use chaos_common::{
 
 use crate::{
     atomic,
-    maps::{BUDGETS, LEASE, LEVELS, RULE_STATE, RULE_STATS, RULES, SLOTS, TARGETS, global},
+    maps::{
+        BUDGETS, BY_SEGMENT, LEAPS, LEASE, LEVELS, RULE_STATE, RULE_STATS, RULES, SLOTS, TARGETS, global,
+    },
 };
 
 /// Whom something happens to: the rules for it, and its slot.
@@ -46,25 +48,32 @@ pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
 }
 
 /// Asks each of `rules` in turn, until one says yes; returns its number. `clauses` gives the filter
-/// clauses that the occurrence matches, and is called at most once.
+/// clauses that the occurrence matches, and is called at most once. A packet that will be cut into
+/// `segments` later is one occurrence, decided and counted as one, of which the segments are counted too.
 ///
 /// The coarse clock costs a fraction of the fine one under virtualisation; it lags by at most one tick
 /// (kernel/time/timekeeping.c), which a lease of seconds does not notice.
 #[inline(always)]
-pub fn any(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+pub fn any(rules: u64, slot: u32, segments: u32, clauses: impl Fn() -> u64) -> Option<u32> {
     // SAFETY: the helper has no preconditions.
-    any_by(|| unsafe { bpf_ktime_get_coarse_ns() }, rules, slot, clauses)
+    any_by(|| unsafe { bpf_ktime_get_coarse_ns() }, rules, slot, segments, clauses)
 }
 
 /// The same by the fine clock, for kinds of programs that have no other.
 #[inline(always)]
 pub fn any_by_fine_clock(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
     // SAFETY: the helper has no preconditions.
-    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, clauses)
+    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, 1, clauses)
 }
 
 #[inline(always)]
-fn any_by(now_ns: impl Fn() -> u64, rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+fn any_by(
+    now_ns: impl Fn() -> u64,
+    rules: u64,
+    slot: u32,
+    segments: u32,
+    clauses: impl Fn() -> u64,
+) -> Option<u32> {
     let live = is_live(now_ns());
     let clauses = if live { clauses() } else { 0 };
     let mut pending = rules;
@@ -74,7 +83,7 @@ fn any_by(now_ns: impl Fn() -> u64, rules: u64, slot: u32, clauses: impl Fn() ->
         }
         let rule = pending.trailing_zeros();
         pending &= pending - 1;
-        if ask(rule, slot, live, clauses) {
+        if ask(rule, slot, live, clauses, segments) {
             return Some(rule);
         }
     }
@@ -89,7 +98,13 @@ fn is_live(now_ns: u64) -> bool {
 
 /// Asks every one of `rules`, and tells `then` what came of each, in their order.
 #[inline(always)]
-pub fn each(rules: u64, slot: u32, clauses: impl Fn() -> u64, mut then: impl FnMut(u32, Outcome)) {
+pub fn each(
+    rules: u64,
+    slot: u32,
+    segments: u32,
+    clauses: impl Fn() -> u64,
+    mut then: impl FnMut(u32, Outcome),
+) {
     // SAFETY: the helper has no preconditions.
     let live = is_live(unsafe { bpf_ktime_get_coarse_ns() });
     let clauses = if live { clauses() } else { 0 };
@@ -100,7 +115,7 @@ pub fn each(rules: u64, slot: u32, clauses: impl Fn() -> u64, mut then: impl FnM
         }
         let rule = pending.trailing_zeros();
         pending &= pending - 1;
-        if let Some(outcome) = judge(rule, slot, live, clauses) {
+        if let Some(outcome) = judge(rule, slot, live, clauses, segments) {
             then(rule, outcome);
         }
     }
@@ -108,7 +123,7 @@ pub fn each(rules: u64, slot: u32, clauses: impl Fn() -> u64, mut then: impl FnM
 
 /// Counts again what was counted as injected by each of `rules`: the kernel could not do it after all.
 #[inline(always)]
-pub fn could_not(rules: u64, slot: u32) {
+pub fn could_not(rules: u64, slot: u32, segments: u32) {
     let mut pending = rules;
     for _ in 0..MAX_RULES_PER_HOOK {
         if pending == 0 {
@@ -121,6 +136,7 @@ pub fn could_not(rules: u64, slot: u32) {
             unsafe {
                 (*stats).injected -= 1;
                 (*stats).failed += 1;
+                (*stats).segments_hit -= u64::from(segments);
             }
         }
     }
@@ -132,7 +148,9 @@ pub fn draw_for(number: u32, slot: u32) -> u32 {
     let state = RULE_STATE.get_ptr_mut(state_index(number, slot, global(&SLOTS)));
     match (RULES.get_ptr(number), state) {
         // SAFETY: a map value, as in `judge`.
-        (Some(rule), Some(state)) => draw(unsafe { &*rule }, number, slot, state),
+        (Some(rule), Some(state)) => {
+            draw(&Asked { rule: unsafe { &*rule }, number, slot, state, segments: 1 })
+        }
         _ => 0,
     }
 }
@@ -146,36 +164,50 @@ pub fn is_dry_run(number: u32) -> bool {
 
 /// Asks one rule, and counts what comes of it.
 #[inline(always)]
-fn ask(number: u32, slot: u32, live: bool, clauses: u64) -> bool {
-    judge(number, slot, live, clauses) == Some(Outcome::Injected)
+fn ask(number: u32, slot: u32, live: bool, clauses: u64, segments: u32) -> bool {
+    judge(number, slot, live, clauses, segments) == Some(Outcome::Injected)
 }
 
 #[inline(always)]
-fn judge(number: u32, slot: u32, live: bool, clauses: u64) -> Option<Outcome> {
+fn judge(number: u32, slot: u32, live: bool, clauses: u64, segments: u32) -> Option<Outcome> {
     let index = state_index(number, slot, global(&SLOTS));
     let (rule, state) = (RULES.get_ptr(number)?, RULE_STATE.get_ptr_mut(index)?);
     // SAFETY: map values; user space replaces a rule field by field, and every mix of two versions of a
     // rule is a rule.
-    let outcome = unsafe { outcome(&*rule, number, slot, state, live, clauses) };
-    count(index, outcome);
+    let asked = Asked { rule: unsafe { &*rule }, number, slot, state, segments };
+    let outcome = outcome(&asked, live, clauses);
+    count(index, outcome, segments);
     Some(outcome)
 }
 
+/// One rule, asked about one occurrence.
+struct Asked<'a> {
+    rule: &'a Rule,
+    number: u32,
+    slot: u32,
+    state: *mut RuleState,
+    segments: u32,
+}
+
 #[inline(always)]
-fn outcome(rule: &Rule, number: u32, slot: u32, state: *mut RuleState, live: bool, clauses: u64) -> Outcome {
+fn outcome(asked: &Asked<'_>, live: bool, clauses: u64) -> Outcome {
+    let rule = asked.rule;
     if !live {
         return Outcome::Lease;
     }
     if (rule.match_clauses != 0 && rule.match_clauses & clauses == 0) || rule.allow_clauses & clauses != 0 {
         return Outcome::Filtered;
     }
-    if !rule.when.is_always() && !rule.when.hits(next_occurrence(state)) {
+    if rule.dormant != 0 {
+        return Outcome::Dormant;
+    }
+    if !rule.when.is_always() && !rule.when.hits(next_occurrence(asked.state)) {
         return Outcome::When;
     }
-    if !hit(rule, number, slot, state) {
+    if !hit(asked) {
         return Outcome::Chance;
     }
-    if !rule.budget.is_unlimited() && !within_budget(rule, number) {
+    if !rule.budget.is_unlimited() && !within_budget(rule, asked.number) {
         return Outcome::Budget;
     }
     if rule.dry_run != 0 { Outcome::DryRun } else { Outcome::Injected }
@@ -190,31 +222,45 @@ fn next_occurrence(state: *mut RuleState) -> u64 {
 /// Lets the pattern decide. Its chain moves on by one compare-and-exchange; when two packets of one
 /// slot race, both are judged by the state they saw and one move is dropped.
 #[inline(always)]
-fn hit(rule: &Rule, number: u32, slot: u32, state: *mut RuleState) -> bool {
-    if rule.pattern.is_memoryless() {
-        return rule.pattern.step(0, [draw(rule, number, slot, state), 0]).1;
+fn hit(asked: &Asked<'_>) -> bool {
+    let pattern = &asked.rule.pattern;
+    if pattern.is_memoryless() {
+        return pattern.step(0, [draw(asked), 0]).1;
     }
-    let draws = [draw(rule, number, slot, state), draw(rule, number, slot, state)];
+    let draws = [draw(asked), draw(asked)];
     // SAFETY: in bounds of the map value.
-    let chain = unsafe { &raw mut (*state).chain };
+    let chain = unsafe { &raw mut (*asked.state).chain };
     let before = atomic::load(chain);
-    let (after, hit) = rule.pattern.step(before, draws);
+    let (after, hit) = pattern.step(before, draws);
+    let after = behind_the_first(asked, after);
     if after != before {
         atomic::compare_exchange(chain, before, after);
     }
     hit
 }
 
+/// A packet shares the fate of its first segment. Where the chain counts segments, it moves on by the others.
+#[inline(always)]
+fn behind_the_first(asked: &Asked<'_>, state: u64) -> u64 {
+    if global(&BY_SEGMENT) & (1 << asked.number) == 0 || asked.segments <= 1 {
+        return state;
+    }
+    match LEAPS.get(asked.number) {
+        Some(leaps) => leaps.after(state, asked.segments - 1, || draw(asked)),
+        None => state,
+    }
+}
+
 /// A uniform draw: from the kernel, or from the rule's own sequence if it has a seed.
 #[inline(always)]
-fn draw(rule: &Rule, number: u32, slot: u32, state: *mut RuleState) -> u32 {
-    if rule.seed == 0 {
+fn draw(asked: &Asked<'_>) -> u32 {
+    if asked.rule.seed == 0 {
         // SAFETY: the helper has no preconditions.
         return unsafe { bpf_get_prandom_u32() };
     }
     // SAFETY: in bounds of the map value.
-    let n = atomic::fetch_add(unsafe { &raw mut (*state).draws }, 1);
-    random::draw(rule.seed, (number << 16) | slot, n)
+    let n = atomic::fetch_add(unsafe { &raw mut (*asked.state).draws }, 1);
+    random::draw(asked.rule.seed, (asked.number << 16) | asked.slot, n)
 }
 
 /// Takes one injection out of the budget, the rate first: what the rate refuses must not use up `max`.
@@ -241,13 +287,14 @@ fn within_budget(rule: &Rule, number: u32) -> bool {
 /// Per-CPU, but calls on sockets are judged in process context: a softirq or, with preemption, another task
 /// may count on the same CPU in between.
 #[inline(always)]
-fn count(index: u32, outcome: Outcome) {
+fn count(index: u32, outcome: Outcome, segments: u32) {
     let Some(stats) = RULE_STATS.get_ptr_mut(index) else { return };
     // SAFETY: in bounds of the map value.
     unsafe {
         let counter = match outcome {
             Outcome::Filtered => &raw mut (*stats).filtered,
             Outcome::Lease => &raw mut (*stats).lease,
+            Outcome::Dormant => &raw mut (*stats).dormant,
             Outcome::When => &raw mut (*stats).when,
             Outcome::Chance => &raw mut (*stats).chance,
             Outcome::Budget => &raw mut (*stats).budget,
@@ -255,5 +302,11 @@ fn count(index: u32, outcome: Outcome) {
             Outcome::Injected => &raw mut (*stats).injected,
         };
         atomic::add(counter, 1);
+        if !matches!(outcome, Outcome::Filtered | Outcome::Lease | Outcome::Dormant) {
+            atomic::add(&raw mut (*stats).segments_eligible, u64::from(segments));
+        }
+        if matches!(outcome, Outcome::DryRun | Outcome::Injected) {
+            atomic::add(&raw mut (*stats).segments_hit, u64::from(segments));
+        }
     }
 }

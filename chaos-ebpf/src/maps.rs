@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray},
 };
 use chaos_common::{
-    Counters, Lease, Rule, RuleState, RuleStats, Target,
+    Counters, Leaps, Lease, Rule, RuleState, RuleStats, Target,
     net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
     rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
@@ -34,6 +34,10 @@ pub static RULE_STATS: PerCpuArray<RuleStats> = PerCpuArray::with_max_entries(MA
 /// What each rule has used of its budget.
 #[map]
 pub static BUDGETS: Array<BudgetState> = Array::with_max_entries(MAX_RULES, 0);
+
+/// How each rule's pattern moves on by many segments at once; filled for those of `BY_SEGMENT`.
+#[map]
+pub static LEAPS: Array<Leaps> = Array::with_max_entries(MAX_RULES, 0);
 
 /// Until when anything may be injected.
 #[map]
@@ -89,6 +93,10 @@ pub static SLOTS: u32 = 0;
 /// What network rules have in common.
 #[unsafe(no_mangle)]
 pub static NET: NetConfig = NetConfig::NONE;
+
+/// Rules whose pattern moves on by one step for each segment of a packet.
+#[unsafe(no_mangle)]
+pub static BY_SEGMENT: u64 = 0;
 
 /// Where this kernel keeps a socket's cgroup.
 #[unsafe(no_mangle)]

@@ -133,7 +133,7 @@ enum Owner {
 #[inline(always)]
 fn gate(hook: usize, owner: Owner, clauses: impl Fn() -> u64) -> Option<u32> {
     let subject = concerned(hook, owner)?;
-    gate::any(subject.rules, subject.slot, || if uses(uses::CLAUSES) { clauses() } else { 0 })
+    gate::any(subject.rules, subject.slot, 1, || if uses(uses::CLAUSES) { clauses() } else { 0 })
 }
 
 /// Whom a call is asked about, with those of the rules that `hook` asks.

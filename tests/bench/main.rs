@@ -12,7 +12,7 @@ use anyhow::Context;
 use chaos_common::Chance;
 use kchaos::{
     fault::{
-        DirectionSpec, Fault, Limits, NetEffect, NetFault, NetFilter, Pattern,
+        DirectionSpec, Fault, Limits, Loss, NetEffect, NetFault, NetFilter, Pattern,
         capability::Capabilities,
         plan::{Options, Plan, plan},
     },
@@ -61,7 +61,7 @@ impl BenchCgroup {
     /// A plan that loses `chance` of what this cgroup sends in `netns`.
     fn plan(&self, chance: Chance, netns: Netns, devices: Vec<Device>) -> anyhow::Result<Plan> {
         let loss = Fault::Net(NetFault {
-            effect: NetEffect::Loss,
+            effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random { chance, correlation: Chance::NEVER },
             direction: DirectionSpec::Egress,
             filter: NetFilter::default(),
@@ -74,7 +74,7 @@ impl BenchCgroup {
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
             namespaces: vec![Namespace { netns, devices }],
         };
-        let scope = Scope { members: vec![member] };
+        let scope = Scope { members: vec![member], spared: Vec::new() };
         Ok(plan(&[loss], &scope, &Capabilities::all_but(&[]), &Options::default())?)
     }
 }

@@ -81,7 +81,10 @@ fn plannable(name: String, text: String) -> Trial {
 /// On a kernel that can do everything, for one target in each group.
 fn can_be_planned(text: &str) -> anyhow::Result<()> {
     let spec = experiment::parse(text)?;
-    let scope = Scope { members: vec![member(Group::Control, 1)?, member(Group::Experiment, 2)?] };
+    let scope = Scope {
+        members: vec![member(Group::Control, 1)?, member(Group::Experiment, 2)?],
+        spared: Vec::new(),
+    };
     let gates = spec.gates.iter().map(|gate| gate.metric).collect();
     plan(&spec.faults, &scope, &Capabilities::all_but(&[]), &Options { gates, ..Options::default() })?;
     Ok(())

@@ -1,8 +1,9 @@
-//! Loss that looks like the wire's: the sender is not told, the receiver sees nothing.
+//! Loss that looks like the wire's: the sender is not told, the receiver sees nothing. Or, if asked for, like a full
+//! queue of the sender's own.
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::TC_ACT_UNSPEC,
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     macros::{cgroup_skb, classifier},
     programs::{SkBuffContext, TcContext},
 };
@@ -10,7 +11,10 @@ use aya_log_ebpf::debug;
 use chaos_common::net::{Direction, hook};
 
 use super::{gate, vanish::vanish};
-use crate::skb::Skb;
+use crate::{
+    maps::{NET, global},
+    skb::Skb,
+};
 
 /// Verdicts of a cgroup_skb program (kernel/bpf/cgroup.c, `__cgroup_bpf_run_filter_skb`, 6.18).
 mod cgroup_verdict {
@@ -27,9 +31,15 @@ pub fn loss_egress(ctx: TcContext) -> i32 {
         None => TC_ACT_UNSPEC,
         Some(rule) => {
             debug!(&ctx, "rule {}: lost {} bytes leaving ifindex {}", rule, skb.len(), skb.ifindex());
-            vanish(&ctx)
+            if is_told(rule) { TC_ACT_SHOT as i32 } else { vanish(&ctx) }
         }
     }
+}
+
+/// Whether the sender is told, by NET_XMIT_DROP (net/core/dev.c, `sch_handle_egress`, 6.18).
+#[inline(always)]
+fn is_told(rule: u32) -> bool {
+    global(&NET.told) & (1 << rule) != 0
 }
 
 /// cgroup_skb ingress: attached to the target's cgroup, so nobody else's packets come by.

@@ -17,7 +17,7 @@ use crate::{
 #[inline(always)]
 fn gate(skb: Skb, hook: usize, direction: Direction) -> Option<u32> {
     let subject = asked(skb, hook)?;
-    gate::any(subject.rules, subject.slot, || parse::clauses(skb, direction))
+    gate::any(subject.rules, subject.slot, skb.segments(), || parse::clauses(skb, direction))
 }
 
 /// Whose packet it is, with those rules that `hook` asks; `None` if there are none.

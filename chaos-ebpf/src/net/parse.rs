@@ -52,6 +52,7 @@ pub fn clauses(skb: Skb, direction: Direction) -> u64 {
     (global(&NET.any_peer) | peers)
         & protocol_clauses(transport.protocol)
         & port_clauses(skb, direction, &transport)
+        & connection_clauses(skb, &transport)
 }
 
 #[inline(always)]
@@ -150,4 +151,23 @@ pub fn named_ports(peer: u16, local: u16) -> u64 {
     let named = |index| PORTS.get(index).copied().unwrap_or(0);
     (global(&NET.any_peer_port) | named(peer_port_index(peer)))
         & (global(&NET.any_local_port) | named(local_port_index(local)))
+}
+
+/// Where the flags are in a TCP header, and the one that only the first two segments of a connection have (RFC 9293,
+/// section 3.1).
+const TCP_FLAGS_OFFSET: u32 = 13;
+const TCP_SYN: u8 = 0x02;
+
+/// Segments whose flags are not in this packet (fragments after the first) match only clauses that do not ask.
+#[inline(always)]
+fn connection_clauses(skb: Skb, transport: &Transport) -> u64 {
+    if !uses(uses::CONNECTIONS) || transport.protocol != ipproto::TCP {
+        return u64::MAX;
+    }
+    let (new, established) = (global(&NET.new), global(&NET.established));
+    match transport.offset.and_then(|offset| skb.bytes::<1>(offset + TCP_FLAGS_OFFSET)) {
+        Some([flags]) if flags & TCP_SYN != 0 => new,
+        Some(_) => established,
+        None => new & established,
+    }
 }

@@ -80,11 +80,11 @@ pub fn shape_egress(ctx: TcContext) -> i32 {
     match send_at(&ctx, at_ns) {
         Sent::Copy => vanish(&ctx),
         Sent::Nothing => {
-            gate::could_not(departure.hits, subject.slot);
+            gate::could_not(departure.hits, subject.slot, skb.segments());
             TC_ACT_UNSPEC
         }
         Sent::Dropped => {
-            gate::could_not(departure.hits, subject.slot);
+            gate::could_not(departure.hits, subject.slot, skb.segments());
             TC_ACT_SHOT
         }
     }
@@ -107,6 +107,7 @@ fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
     gate::each(
         rules,
         slot,
+        skb.segments(),
         || parse::clauses(skb, direction),
         |rule, outcome| {
             let index = state_index(rule, slot, global(&SLOTS));

@@ -17,9 +17,9 @@ use crate::{
     experiment::{Stop, phases::TICK},
     fault::{
         Fault,
-        plan::{Options, plan},
+        plan::{Note, Options, plan},
     },
-    judge::delivery::Outcomes,
+    judge::delivery::{Outcomes, Segments},
     kernel::{Injection, Kernel, LiveInjection, LiveKernel, Rollback},
     target::{self, Target},
     units,
@@ -58,6 +58,7 @@ struct Summary {
     dry_run: bool,
     eligible: u64,
     outcomes: Outcomes,
+    segments: Segments,
     fired: bool,
     rollback: Rollback,
 }
@@ -79,6 +80,9 @@ pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let mut kernel = LiveKernel { kernel_log };
     let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, gates: Vec::new() };
     let plan = plan(std::slice::from_ref(&fault), &scope, &kernel.capabilities()?, &options)?;
+    for note in plan.notes.iter().filter(|note| matches!(note, Note::SparedThoughNamed { .. })) {
+        eprintln!("note: {note}");
+    }
     let mut injection = kernel.inject(&fault.to_string(), &plan)?;
     let start = Instant::now();
     let watched = watch(common, &fault, &mut injection, &mut stop).await;
@@ -196,6 +200,7 @@ fn report(
         dry_run,
         eligible: stats.eligible(),
         outcomes: stats.into(),
+        segments: stats.into(),
         fired: hit > 0,
         rollback,
     };
@@ -213,15 +218,28 @@ fn report(
 
 fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
     let verb = if summary.dry_run { "would have injected" } else { "injected" };
+    let segments = match summary.segments {
+        Segments { eligible, .. } if eligible == summary.eligible => String::new(),
+        Segments { eligible, hit, .. } => {
+            format!(" ({} of {} segments)", HumanCount(hit), HumanCount(eligible))
+        }
+    };
+    let Outcomes { filtered, when, budget, dormant, .. } = summary.outcomes;
+    let aside = [
+        (filtered, "filtered out"),
+        (when, "held back by when"),
+        (budget, "by the budget"),
+        (dormant, "while dormant"),
+    ];
+    let aside: Vec<String> =
+        aside.iter().map(|(count, what)| format!("{} {what}", HumanCount(*count))).collect();
     say!(
-        "{}: {verb} {} of {} eligible in {:.1} s ({} filtered out, {} held back by when, {} by the budget)",
+        "{}: {verb} {} of {} eligible{segments} in {:.1} s ({})",
         summary.fault,
         HumanCount(hit),
         HumanCount(summary.eligible),
         summary.seconds,
-        HumanCount(summary.outcomes.filtered),
-        HumanCount(summary.outcomes.when),
-        HumanCount(summary.outcomes.budget),
+        aside.join(", "),
     );
     if !summary.fired {
         say!("the fault never fired: {}", why_not(summary, occurrences));
@@ -236,8 +254,10 @@ fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
 fn why_not(summary: &Summary, occurrences: &str) -> String {
     if summary.eligible > 0 {
         "the draw, `when` or the budget held every one back".into()
+    } else if summary.outcomes.dormant > 0 {
+        "all that its filter asks for came while it was dormant".into()
     } else if summary.outcomes.filtered > 0 {
-        format!("there were {occurrences}, but none that the filter asks for")
+        format!("there were {occurrences}, but none that the filter asks for and that is not spared")
     } else {
         format!("there were no {occurrences}")
     }

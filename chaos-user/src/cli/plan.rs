@@ -59,6 +59,9 @@ pub fn print(scope: &Scope, plan: &Plan) {
         let mechanisms: Vec<&str> = rule.mechanisms().map(|mechanism| mechanism.name()).collect();
         let dry_run = if rule.rule.dry_run != 0 { ", dry run" } else { "" };
         say!("  {} by {}{dry_run}", rule.fault, mechanisms.join(" and "));
+        if let Some(pulse) = rule.fault.limits().pulse {
+            say!("    {pulse}");
+        }
     }
     if !plan.host_changes.is_empty() {
         say!("changed on the host while it runs");
@@ -66,6 +69,7 @@ pub fn print(scope: &Scope, plan: &Plan) {
     for change in &plan.host_changes {
         say!("  {change}");
     }
+    print_spared(plan);
     say!("attached while it runs");
     for attachment in &plan.attachments {
         say!("  {attachment}");
@@ -76,6 +80,18 @@ pub fn print(scope: &Scope, plan: &Plan) {
     print_residue(plan);
     for note in &plan.notes {
         say!("note: {note}");
+    }
+}
+
+/// The default allow-list: one line for each reason.
+fn print_spared(plan: &Plan) {
+    if plan.spared.is_empty() {
+        return;
+    }
+    say!("spared, unless a fault says `allow_defaults: false`");
+    for of_one_kind in plan.spared.chunk_by(|one, other| one.why == other.why) {
+        let entries: Vec<String> = of_one_kind.iter().map(|entry| entry.what.to_string()).collect();
+        say!("  {:<22}{}", of_one_kind[0].why, entries.join(", "));
     }
 }
 

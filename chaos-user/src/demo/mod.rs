@@ -13,7 +13,7 @@ use crate::{
         Recording, Spec, Timing,
         hypothesis::{Gate, Margin, Metric},
     },
-    fault::{DirectionSpec, Fault, Limits, NetEffect, NetFault, NetFilter, Pattern},
+    fault::{DirectionSpec, Fault, Limits, Loss, NetEffect, NetFault, NetFilter, Pattern},
     judge::{GateVerdict, Judgement, Verdict},
     steady::sample::{Phase, Sample},
     target::{Group, Target},
@@ -34,7 +34,7 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
             gate(Metric::TcpRetransRatio, Margin { increase: Some(0.01), decrease: None }),
         ],
         faults: vec![Fault::Net(NetFault {
-            effect: NetEffect::Loss,
+            effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random { chance, correlation: Chance::NEVER },
             direction: DirectionSpec::Egress,
             filter: NetFilter::default(),

@@ -140,9 +140,14 @@ pub fn deliveries(scope: &Scope, plan: &Plan, recording: &Recording) -> Vec<Rule
 fn delivery_of(planned: &PlannedRule) -> RuleDelivery {
     let fault = &planned.fault;
     let every = matches!(fault.pattern(), Pattern::Every(_));
+    let ramp = match fault.pattern() {
+        Pattern::Ramp { from, to, .. } => Some([from.min(to).fraction(), from.max(to).fraction()]),
+        _ => None,
+    };
     RuleDelivery {
         name: fault.label(),
-        expected_fraction: Some(fault.pattern().long_run_fraction()),
+        expected_fraction: ramp.is_none().then(|| fault.pattern().long_run_fraction()),
+        expected_range: ramp,
         memoryless: planned.rule.pattern.is_memoryless() && !every,
         limited: fault.limits().change_the_share(),
         dry_run: planned.rule.dry_run != 0,

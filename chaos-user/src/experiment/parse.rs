@@ -232,7 +232,7 @@ mod tests {
             hypothesis::{Gate, Margin, Metric},
             spec::Timing,
         },
-        fault::{DirectionSpec, Fault, Limits, NetEffect, NetFault, NetFilter, Pattern},
+        fault::{DirectionSpec, Fault, Limits, Loss, NetEffect, NetFault, NetFilter, Pattern},
     };
 
     const SMALLEST: &str = "\
@@ -250,7 +250,7 @@ faults: [{ loss: { percent: 5 } }]
     #[test]
     fn the_smallest_spec_has_the_defaults() {
         let loss = NetFault {
-            effect: NetEffect::Loss,
+            effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random {
                 chance: Chance::from_fraction(0.05).unwrap(),
                 correlation: Chance::NEVER,

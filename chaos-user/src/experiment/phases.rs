@@ -146,7 +146,7 @@ mod tests {
     };
 
     async fn run(injection: &mut FakeInjection, stop: &mut Stop) -> Recording {
-        let scope = Scope { members: Vec::new() };
+        let scope = Scope { members: Vec::new(), spared: Vec::new() };
         drive(&TIMING, &scope, injection, stop, &mut |_| ()).await
     }
 

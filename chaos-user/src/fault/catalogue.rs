@@ -2,7 +2,7 @@
 //! and for the tests that hold the documentation to it.
 
 use super::{
-    Fault, delay, filter, limits, loss, pattern, rate, refuse, reorder, reset,
+    Fault, course, delay, filter, limits, loss, pattern, rate, refuse, reorder, reset,
     text::{FieldError, Given},
 };
 use crate::units;
@@ -95,8 +95,13 @@ pub static CATALOGUE: &[FaultEntry] =
     &[loss::ENTRY, delay::ENTRY, rate::ENTRY, reorder::ENTRY, refuse::ENTRY, reset::ENTRY];
 
 /// The parameters that faults have in common, by topic. They are documented once, in docs/faults/common.md.
-pub static COMMON: &[&[Parameter]] =
-    &[pattern::PARAMETERS, &[filter::DIRECTION], filter::PARAMETERS, limits::PARAMETERS];
+pub static COMMON: &[&[Parameter]] = &[
+    pattern::PARAMETERS,
+    &[filter::DIRECTION, filter::CONNECTIONS],
+    filter::PARAMETERS,
+    limits::PARAMETERS,
+    &[course::PULSE_PARAMETER],
+];
 
 /// The fault of that name.
 pub fn find(name: &str) -> Option<&'static FaultEntry> {

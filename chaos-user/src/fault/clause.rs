@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 use chaos_common::net::{MAX_CLAUSES, MAX_PREFIXES, NetConfig, uses};
 use ipnet::IpNet;
 
-use super::filter::{Allow, NetFilter, PortRange, Protocol};
+use super::{
+    filter::{Allow, Connections, Defaults, NetFilter, PortRange, Protocol},
+    spared::Spared,
+};
 
 /// Whose port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Clauses {
     /// Every range of ports named.
     pub ports: Vec<PortClauses>,
     named: Vec<(IpNet, u64)>,
+    /// The clauses of the default allow-list, which all rules share.
+    spared: u64,
     used: u32,
 }
 
@@ -56,6 +61,7 @@ pub enum ClauseError {
 #[derive(Default)]
 struct Clause<'a> {
     protocol: Option<Protocol>,
+    connections: Option<Connections>,
     peers: &'a [IpNet],
     peer_ports: &'a [PortRange],
     local_ports: &'a [PortRange],
@@ -63,20 +69,45 @@ struct Clause<'a> {
 
 impl Default for Clauses {
     fn default() -> Self {
-        Self { config: NetConfig::NONE, prefixes: Vec::new(), ports: Vec::new(), named: Vec::new(), used: 0 }
+        Self {
+            config: NetConfig::NONE,
+            prefixes: Vec::new(),
+            ports: Vec::new(),
+            named: Vec::new(),
+            spared: 0,
+            used: 0,
+        }
     }
 }
 
 impl Clauses {
+    /// Adds the default allow-list, for the filters added from now on. All peers of which every port is spared make one
+    /// clause.
+    pub fn spare(&mut self, spared: &[Spared]) -> Result<(), ClauseError> {
+        let whole = spared.iter().filter(|entry| entry.what.ports.is_none());
+        let peers: Vec<IpNet> = whole.filter_map(|entry| entry.what.peer).collect();
+        if !peers.is_empty() {
+            self.spared |= self.clause(&Clause { peers: &peers, ..Clause::default() })?;
+        }
+        for entry in spared.iter().filter(|entry| entry.what.ports.is_some()) {
+            self.spared |= self.allow(&entry.what)?;
+        }
+        Ok(())
+    }
+
     /// Adds a filter. Returns the clauses of which one must match (0: everything matches) and those of
     /// which none may.
     pub fn add(&mut self, filter: &NetFilter) -> Result<(u64, u64), ClauseError> {
         let unfiltered = filter.protocol.is_none()
+            && filter.connections.is_none()
             && filter.peers.is_empty()
             && filter.ports.is_empty()
             && filter.local_ports.is_empty();
         let matching = if unfiltered { 0 } else { self.clause(&Clause::of_filter(filter))? };
-        let mut allowed = 0;
+        let mut allowed = match filter.defaults {
+            Defaults::Spared => self.spared,
+            Defaults::Hit => 0,
+        };
         for allow in &filter.allow {
             allowed |= self.allow(allow)?;
         }
@@ -117,6 +148,7 @@ impl Clauses {
         self.used += 1;
         self.config.uses |= uses::CLAUSES;
         self.protocol(clause.protocol, bit);
+        self.connections(clause.connections, bit);
         self.peers(clause.peers, bit);
         self.ports(Side::Peer, clause.peer_ports, bit);
         self.ports(Side::Local, clause.local_ports, bit);
@@ -130,6 +162,19 @@ impl Clauses {
         config.udp |= if any || protocol == Some(Protocol::Udp) { bit } else { 0 };
         config.icmp |= if any || protocol == Some(Protocol::Icmp) { bit } else { 0 };
         config.other |= if any { bit } else { 0 };
+    }
+
+    /// Whoever asks for a part of TCP's connections asks for TCP.
+    fn connections(&mut self, connections: Option<Connections>, bit: u64) {
+        let config = &mut self.config;
+        if connections.is_some() {
+            config.uses |= uses::CONNECTIONS;
+            config.udp &= !bit;
+            config.icmp &= !bit;
+            config.other &= !bit;
+        }
+        config.new |= if connections != Some(Connections::Established) { bit } else { 0 };
+        config.established |= if connections != Some(Connections::New) { bit } else { 0 };
     }
 
     fn peers(&mut self, peers: &[IpNet], bit: u64) {
@@ -159,6 +204,7 @@ impl<'a> Clause<'a> {
     fn of_filter(filter: &'a NetFilter) -> Self {
         Self {
             protocol: filter.protocol,
+            connections: filter.connections,
             peers: &filter.peers,
             peer_ports: &filter.ports,
             local_ports: &filter.local_ports,
@@ -169,6 +215,7 @@ impl<'a> Clause<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::spared::Why;
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a network")
@@ -204,6 +251,37 @@ mod tests {
         assert_eq!((matching, allowed.count_ones()), (0, 2));
         assert_eq!(clauses.ports.len(), 2);
         assert_eq!(clauses.config.other & allowed, allowed, "whatever the protocol");
+    }
+
+    #[test]
+    fn connections_are_tcps() {
+        let mut clauses = Clauses::default();
+        let of = |connections| NetFilter { connections: Some(connections), ..NetFilter::default() };
+        let (new, _) = clauses.add(&of(Connections::New)).unwrap();
+        let (established, _) = clauses.add(&of(Connections::Established)).unwrap();
+        let udp = NetFilter { protocol: Some(Protocol::Udp), ..NetFilter::default() };
+        let (udp, _) = clauses.add(&udp).unwrap();
+        let config = clauses.config;
+        assert_eq!((config.tcp, config.udp, config.icmp, config.other), (new | established, udp, 0, 0));
+        assert_eq!((config.new, config.established), (new | udp, established | udp));
+        assert!(config.uses & uses::CONNECTIONS != 0);
+    }
+
+    #[test]
+    fn all_rules_share_the_clauses_of_the_default_allow_list() {
+        let spare = |what: &str| Spared { why: Why::Gateway, what: what.parse().expect("an entry") };
+        let mut clauses = Clauses::default();
+        clauses.spare(&["10.0.0.1", ":22", "10.0.0.2", "10.0.0.3:443"].map(spare)).unwrap();
+        let (_, one) = clauses.add(&NetFilter::default()).unwrap();
+        let (_, other) = clauses.add(&NetFilter::default()).unwrap();
+        assert_eq!(
+            (one, one.count_ones()),
+            (other, 5),
+            "peers, port 22 at either end, one service at either end"
+        );
+        let insisting = NetFilter { defaults: Defaults::Hit, ..NetFilter::default() };
+        assert_eq!(clauses.add(&insisting), Ok((0, 0)));
+        assert_eq!(clauses.used, 5);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use chaos_common::{
 use super::{
     Fault, Pattern,
     catalogue::{FaultEntry, Parameter, value},
-    filter,
+    course, filter,
     jitter::{Distribution, Jitter, Order, correlated},
     limits,
     net::{NetEffect, NetFault},
@@ -39,7 +39,14 @@ const PARAMETERS: &[Parameter] = &[
 pub const ENTRY: FaultEntry = FaultEntry {
     name: "delay",
     summary: "packets arrive later",
-    parameters: &[PARAMETERS, pattern::PARAMETERS, filter::PARAMETERS, limits::PARAMETERS],
+    parameters: &[
+        PARAMETERS,
+        pattern::PARAMETERS,
+        &[filter::CONNECTIONS],
+        filter::PARAMETERS,
+        limits::PARAMETERS,
+        &[course::PULSE_PARAMETER],
+    ],
     build,
     command: "kchaos inject delay --by 50ms --jitter 10ms --on docker:web --for 30s",
     yaml: "- delay:\n    by: 50ms\n    jitter: 10ms\n    distribution: normal\n",
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_delay_alone_is_for_every_packet() {
-        let Fault::Net(fault) = build(&given(&[BY])).unwrap();
+        let Fault::Net(fault) = build(&given(&[BY])).unwrap() else { panic!("a network fault") };
         assert_eq!(fault.pattern, Pattern::ALL);
         assert_eq!(delay(&[BY]), Delay { by: Duration::from_millis(50), jitter: None });
         assert_eq!(fault.to_string(), "delay 50ms 100% egress");

@@ -9,11 +9,19 @@ use super::{
     catalogue::{Parameter, list, value},
     text::{FieldError, Given},
 };
-use crate::units::{BadValue, Ports, parse_network};
+use crate::units::{BadValue, Ports, parse_flag, parse_network};
 
 /// Which way, for the catalogue.
 pub const DIRECTION: Parameter =
     value("direction", "egress|ingress|both", "egress", "which way, seen from the target");
+
+/// Which part of TCP's connections, for the catalogue: for faults on packets.
+pub const CONNECTIONS: Parameter = value(
+    "connections",
+    "new|established",
+    "any",
+    "only TCP: new is the handshake (SYN, SYN-ACK), established every other segment",
+);
 
 /// The parameters of a filter, for the catalogue.
 pub const PARAMETERS: &[Parameter] = &[
@@ -26,6 +34,12 @@ pub const PARAMETERS: &[Parameter] = &[
         "ADDRESS|CIDR|:PORTS|ADDRESS:PORTS, …",
         "-",
         "never these, whatever the rest says; a port is either end's",
+    ),
+    value(
+        "allow_defaults",
+        "true|false",
+        "true",
+        "never ssh, gateways, the node, the metadata service, the API server either; `kchaos plan` lists them",
     ),
 ];
 
@@ -52,6 +66,26 @@ pub enum Protocol {
     Icmp,
 }
 
+/// A part of TCP's connections. Each segment is looked at by itself: the last one of a handshake, which carries no
+/// SYN, is established already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Connections {
+    /// Segments with SYN: the first one either way.
+    New,
+    /// All others.
+    Established,
+}
+
+/// Whether the default allow-list holds: see [`spared`](super::spared).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defaults {
+    /// What is on it is spared.
+    #[default]
+    Spared,
+    /// What is on it is hit like anything else.
+    Hit,
+}
+
 /// A range of ports, both ends included.
 pub type PortRange = RangeInclusive<u16>;
 
@@ -60,6 +94,8 @@ pub type PortRange = RangeInclusive<u16>;
 pub struct NetFilter {
     /// Only this protocol.
     pub protocol: Option<Protocol>,
+    /// Only this part of TCP's connections.
+    pub connections: Option<Connections>,
     /// Only packets to or from these peers.
     pub peers: Vec<IpNet>,
     /// Only these ports of the peer.
@@ -68,6 +104,8 @@ pub struct NetFilter {
     pub local_ports: Vec<PortRange>,
     /// Never these, whatever the rest says.
     pub allow: Vec<Allow>,
+    /// Nor those of the default allow-list.
+    pub defaults: Defaults,
 }
 
 /// An entry of the allow-list: `ADDRESS`, `CIDR`, `:PORT`, `ADDRESS:PORT`, `[V6]:PORT`, `CIDR:PORTS`. A port
@@ -85,12 +123,30 @@ impl NetFilter {
     pub fn build(given: &Given) -> Result<Self, FieldError> {
         let filter = Self {
             protocol: given.optional("protocol", str::parse)?,
+            connections: given.optional("connections", str::parse)?,
             peers: given.each("peers", parse_network)?,
             ports: given.each("ports", ports)?,
             local_ports: given.each("local_ports", ports)?,
             allow: given.each("allow", str::parse::<Allow>)?,
+            defaults: match given.optional("allow_defaults", parse_flag)? {
+                Some(false) => Defaults::Hit,
+                Some(true) | None => Defaults::Spared,
+            },
         };
-        filter.ports_exist().map(|()| filter)
+        filter.ports_exist()?;
+        filter.connections_exist().map(|()| filter)
+    }
+
+    /// Only TCP has connections.
+    fn connections_exist(&self) -> Result<(), FieldError> {
+        let Some(protocol) = self.protocol.filter(|protocol| *protocol != Protocol::Tcp) else {
+            return Ok(());
+        };
+        if self.connections.is_none() {
+            return Ok(());
+        }
+        let what = format!("{protocol} has no connections, so nothing would match");
+        Err(FieldError::new("connections", BadValue::new(what, "leave it out, or use `protocol: tcp`")))
     }
 
     /// Ports are asked only of protocols that have some.

@@ -76,7 +76,7 @@ mod tests {
 
     const ALL: Rule = Rule {
         dry_run: 0,
-        spare: 0,
+        dormant: 0,
         match_clauses: 0,
         allow_clauses: 0,
         when: When::ALWAYS,

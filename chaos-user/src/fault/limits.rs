@@ -6,6 +6,7 @@ use chaos_common::{Budget, When};
 
 use super::{
     catalogue::{Parameter, value},
+    course::Pulse,
     text::{FieldError, Given},
 };
 use crate::units::{CountRate, Occurrences, parse_count, parse_seed};
@@ -34,11 +35,13 @@ pub struct Limits {
     pub rate_per_s: Option<u64>,
     /// Replays the same decisions for the same sequence of occurrences.
     pub seed: Option<u64>,
+    /// When it is on; always if `None`.
+    pub pulse: Option<Pulse>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { when: When::ALWAYS, max: None, rate_per_s: None, seed: None }
+        Self { when: When::ALWAYS, max: None, rate_per_s: None, seed: None, pulse: None }
     }
 }
 
@@ -50,6 +53,7 @@ impl Limits {
             max: given.optional("max", |text| parse_count(text, "leave it out for no limit"))?,
             rate_per_s: given.optional("rate", CountRate::from_str)?.map(|rate| rate.0),
             seed: given.optional("seed", parse_seed)?,
+            pulse: Pulse::build(given)?,
         })
     }
 
@@ -66,8 +70,9 @@ impl Limits {
         Budget { max, ..Budget::UNLIMITED }.with_rate(rate_per_s)
     }
 
-    /// Whether they change the share of occurrences that is hit.
+    /// Whether they change the share of occurrences that is hit. A pulse does not: what comes while it is dormant is
+    /// no part of what the share is taken of.
     pub fn change_the_share(&self) -> bool {
-        *self != Self { seed: self.seed, ..Self::default() }
+        *self != Self { seed: self.seed, pulse: self.pulse, ..Self::default() }
     }
 }

@@ -1,26 +1,88 @@
 //! Packets disappear on the way; neither end is told.
 
 use super::{
-    Fault,
-    catalogue::FaultEntry,
-    filter, limits,
+    Fault, Pattern,
+    catalogue::{FaultEntry, Parameter, value},
+    course,
+    filter::{self, DirectionSpec},
+    limits,
     net::{NetEffect, NetFault},
     pattern,
     text::{FieldError, Given},
 };
+use crate::units::BadValue;
 
 /// For the catalogue.
 pub const ENTRY: FaultEntry = FaultEntry {
     name: "loss",
     summary: "packets disappear on the way; neither end is told",
-    parameters: &[pattern::PARAMETERS, &[filter::DIRECTION], filter::PARAMETERS, limits::PARAMETERS],
+    parameters: &[
+        pattern::PARAMETERS,
+        PARAMETERS,
+        &[filter::DIRECTION],
+        &[filter::CONNECTIONS],
+        filter::PARAMETERS,
+        limits::PARAMETERS,
+        &[course::PULSE_PARAMETER],
+    ],
     build,
     command: "kchaos inject loss --percent 5 --on docker:web --for 30s",
     yaml: "- loss:\n    percent: 5%\n    protocol: tcp\n    ports: [80, 8000-8100]\n",
 };
 
+const PARAMETERS: &[Parameter] = &[
+    value("visibility", "wire|local", "wire", "local: the sender is told, as if its own queue were full"),
+    value("unit", "packets|segments", "packets", "what a chain (gemodel, state, correlation) moves on by"),
+];
+
+/// How packets get lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Who is told.
+    pub visibility: Visibility,
+    /// What the pattern counts.
+    pub unit: Unit,
+}
+
+/// Who is told of a loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// Nobody: it happens somewhere on the way.
+    #[default]
+    Wire,
+    /// The sender: it happens at its own device.
+    Local,
+}
+
+/// What a pattern with a memory moves on by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// One step for each packet as the hook meets it, however many segments it will be cut into.
+    #[default]
+    Packets,
+    /// One step for each segment; a packet shares the fate of its first one.
+    Segments,
+}
+
 fn build(given: &Given) -> Result<Fault, FieldError> {
-    NetFault::build(NetEffect::Loss, given, None).map(Fault::Net)
+    let visibility = given.optional("visibility", str::parse)?.unwrap_or_default();
+    let unit = given.optional("unit", str::parse)?.unwrap_or_default();
+    let net = NetFault::build(NetEffect::Loss(Loss { visibility, unit }), given, None)?;
+    let refuse =
+        |field: &str, what: &str, right: &str| Err(FieldError::new(field, BadValue::new(what, right)));
+    if visibility == Visibility::Local && net.direction != DirectionSpec::Egress {
+        let what = "what arrives has no sender here who could be told";
+        return refuse("visibility", what, "leave it out, or use `direction: egress`");
+    }
+    if unit == Unit::Segments && matches!(net.pattern, Pattern::Every(_)) {
+        let what = "a single segment cannot be taken out of the packet that it is part of";
+        return refuse("unit", what, "leave it out, or use `percent`");
+    }
+    if unit == Unit::Segments && matches!(net.pattern, Pattern::Ramp { .. }) && given.has("correlation") {
+        let what = "how a chain moves by many segments is fixed, and a ramp would change it";
+        return refuse("unit", what, "leave out one of `unit`, `correlation`, `ramp`");
+    }
+    Ok(Fault::Net(net))
 }
 
 #[cfg(test)]
@@ -28,7 +90,7 @@ mod tests {
     use chaos_common::{Chance, When};
 
     use super::*;
-    use crate::fault::{DirectionSpec, Limits, NetFilter, Pattern};
+    use crate::fault::{Limits, NetFilter};
 
     fn chance(fraction: f64) -> Chance {
         Chance::from_fraction(fraction).unwrap()
@@ -91,7 +153,8 @@ mod tests {
         assert_eq!(fault.filter.ports, [80..=80, 8000..=8100]);
         assert_eq!((fault.filter.peers.len(), fault.filter.allow.len()), (2, 2));
         let when = When { first: 1, last: 1000, step: 2 };
-        assert_eq!(fault.limits, Limits { when, max: Some(500), rate_per_s: Some(100), seed: Some(42) });
+        let limits = Limits { when, max: Some(500), rate_per_s: Some(100), seed: Some(42), pulse: None };
+        assert_eq!(fault.limits, limits);
     }
 
     #[test]
@@ -158,6 +221,18 @@ mod tests {
             (&[FIVE_PERCENT, ("seed", "0")], "seed: 0 is not a seed"),
             (&[FIVE_PERCENT, ("peers", "::1"), ("peers", "10.0.0.1/8")], "peers[1]: `10.0.0.1/8`"),
             (&[FIVE_PERCENT, ("peers", "10.0.0.1/8")], "peers: `10.0.0.1/8`"),
+            (&[("ramp", "0,20")], "ramp: there are 2 values"),
+            (&[("ramp", "0,,5s")], "ramp: `to` is missing"),
+            (&[("ramp", "20,20,5s")], "ramp: from 20% to 20% over 5s is no ramp"),
+            (&[("ramp", "0,20,5")], "ramp.over: `5` has no unit"),
+            (&[("ramp", "0,101,5s")], "ramp.to: `101` is not between"),
+            (&[("ramp", "0,20,5s"), ("correlation", "100")], "correlation: with so much"),
+            (&[FIVE_PERCENT, ("ramp", "0,20,5s")], "ramp: `percent` is given already"),
+            (&[FIVE_PERCENT, ("connections", "new"), ("protocol", "udp")], "connections: udp has no"),
+            (&[FIVE_PERCENT, ("allow_defaults", "no")], "allow_defaults: `no` is neither"),
+            (&[FIVE_PERCENT, ("visibility", "local"), ("direction", "both")], "visibility: what arrives"),
+            (&[("every", "5"), ("unit", "segments")], "unit: a single segment"),
+            (&[("ramp", "0,20,5s"), ("unit", "segments"), ("correlation", "5")], "unit: how a chain"),
         ] {
             let message = refusal(values);
             assert!(message.contains(part), "{message}");

@@ -3,13 +3,14 @@
 pub mod capability;
 pub mod catalogue;
 pub mod clause;
+pub mod course;
 pub mod delay;
 pub mod filter;
 pub mod gate;
 pub mod host_change;
 pub mod jitter;
 pub mod limits;
-mod loss;
+pub mod loss;
 pub mod mechanism;
 pub mod net;
 pub mod pattern;
@@ -19,10 +20,12 @@ pub mod refuse;
 pub mod reorder;
 pub mod reset;
 mod show;
+pub mod spared;
 pub mod text;
 
 pub use filter::{DirectionSpec, NetFilter, PortRange};
 pub use limits::Limits;
+pub use loss::Loss;
 pub use net::{NetEffect, NetFault};
 pub use pattern::Pattern;
 pub use refuse::RefuseFault;
@@ -55,6 +58,15 @@ impl Fault {
             Self::Net(net) => format!("{} {}", net.effect.name(), net.direction),
             Self::Refuse(refuse) => refuse.label(),
             Self::Reset(_) => reset::ENTRY.name.to_owned(),
+        }
+    }
+
+    /// Which packets and connections it is for.
+    pub const fn filter(&self) -> &NetFilter {
+        match self {
+            Self::Net(net) => &net.filter,
+            Self::Refuse(refuse) => &refuse.filter,
+            Self::Reset(reset) => &reset.filter,
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     Limits, Pattern,
     delay::Delay,
     filter::{DirectionSpec, NetFilter},
+    loss::{Loss, Unit, Visibility},
     mechanism::Mechanism,
     plan::Parameters,
     rate::Rate,
@@ -36,8 +37,8 @@ pub struct NetFault {
 /// What happens to a packet or a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NetEffect {
-    /// It disappears on the way; neither end is told.
-    Loss,
+    /// It disappears on the way; neither end is told, unless asked for.
+    Loss(Loss),
     /// It arrives later.
     Delay(Delay),
     /// It waits for its turn on a slower wire.
@@ -50,7 +51,7 @@ impl NetEffect {
     /// As users write it.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Loss => "loss",
+            Self::Loss(_) => "loss",
             Self::Delay(_) => "delay",
             Self::Rate(_) => "rate",
             Self::Reorder(_) => "reorder",
@@ -62,7 +63,7 @@ impl NetEffect {
     pub const fn ladder(&self, direction: Direction) -> &'static [Mechanism] {
         match (self, direction) {
             (_, Direction::Egress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
-            (Self::Loss, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
+            (Self::Loss(_), Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
             (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => &[],
         }
     }
@@ -70,7 +71,7 @@ impl NetEffect {
     /// What holds packets back until their time, best first; empty if none is held back.
     pub const fn queues(&self) -> &'static [Mechanism] {
         match self {
-            Self::Loss => &[],
+            Self::Loss(_) => &[],
             Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
         }
     }
@@ -78,7 +79,7 @@ impl NetEffect {
     /// The longest that a packet is held back.
     pub fn most_held(&self) -> Duration {
         match self {
-            Self::Loss => Duration::ZERO,
+            Self::Loss(_) => Duration::ZERO,
             Self::Delay(delay) => delay.most(),
             Self::Rate(rate) => rate.limit,
             Self::Reorder(reorder) => reorder.by,
@@ -88,18 +89,28 @@ impl NetEffect {
     /// What its programs need to know besides the rule.
     pub fn parameters(&self) -> Parameters {
         match self {
-            Self::Loss => Parameters::None,
+            Self::Loss(_) => Parameters::None,
             Self::Delay(delay) => Parameters::Shape(delay.shape()),
             Self::Rate(rate) => Parameters::Shape(rate.shape()),
             Self::Reorder(reorder) => Parameters::Shape(reorder.shape()),
         }
     }
 
+    /// Whether the sender is told of it.
+    pub const fn is_told(&self) -> bool {
+        matches!(self, Self::Loss(Loss { visibility: Visibility::Local, .. }))
+    }
+
+    /// Whether a pattern with a memory moves on by one step for each segment of a packet.
+    pub const fn is_by_segment(&self) -> bool {
+        matches!(self, Self::Loss(Loss { unit: Unit::Segments, .. }))
+    }
+
     /// The program that does it to packets going one way.
     pub const fn hook(&self, direction: Direction) -> Hook {
         match (self, direction) {
-            (Self::Loss, Direction::Egress) => Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS),
-            (Self::Loss, Direction::Ingress) => Hook::new(program::LOSS_INGRESS, hook::LOSS_INGRESS),
+            (Self::Loss(_), Direction::Egress) => Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS),
+            (Self::Loss(_), Direction::Ingress) => Hook::new(program::LOSS_INGRESS, hook::LOSS_INGRESS),
             (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), _) => {
                 Hook::new(program::SHAPE_EGRESS, hook::SHAPE_EGRESS)
             }
@@ -138,7 +149,8 @@ impl NetFault {
 
 impl fmt::Display for NetFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.effect, self.pattern, self.direction)
+        write!(f, "{} {} {}", self.effect, self.pattern, self.direction)?;
+        if self.effect.is_told() { f.write_str(", the sender is told") } else { Ok(()) }
     }
 }
 
@@ -146,7 +158,7 @@ impl fmt::Display for NetEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
-            Self::Loss => f.write_str(name),
+            Self::Loss(_) => f.write_str(name),
             Self::Delay(delay) => write!(f, "{name} {delay}"),
             Self::Rate(rate) => write!(f, "{name} {rate}"),
             Self::Reorder(reorder) => write!(f, "{name} {reorder}"),

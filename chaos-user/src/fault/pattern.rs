@@ -1,6 +1,6 @@
 //! Which occurrences a fault hits: of all that its filter lets through, in their order.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use chaos_common::{Chance, Pattern as KernelPattern};
 
@@ -8,7 +8,7 @@ use super::{
     catalogue::{Parameter, fields, value},
     text::{FieldError, Given, understood},
 };
-use crate::units::{BadValue, Percent, parse_count};
+use crate::units::{BadValue, Percent, parse_count, parse_duration, show_duration};
 
 /// Its parameters, for the catalogue.
 pub const PARAMETERS: &[Parameter] = &[
@@ -17,7 +17,14 @@ pub const PARAMETERS: &[Parameter] = &[
         "correlation",
         "PERCENT",
         "0%",
-        "with percent: how much a hit makes the next one likelier (bursts)",
+        "with percent or ramp: how much a hit makes the next one likelier (bursts)",
+    ),
+    fields(
+        "ramp",
+        &RAMP,
+        "FROM,TO,OVER",
+        "-",
+        "a percentage that moves from one to another over a time, and stays there; a pattern",
     ),
     fields("gemodel", &GEMODEL, "P[,R[,1-H[,1-K]]]", "-", "Gilbert–Elliott, as in tc-netem(8); a pattern"),
     fields(
@@ -38,6 +45,17 @@ pub enum Pattern {
         /// Share lost in the long run.
         chance: Chance,
         /// Autocorrelation from one packet to the next, 0 for independent losses.
+        correlation: Chance,
+    },
+    /// The same with a chance that moves, in a straight line.
+    Ramp {
+        /// At first.
+        from: Chance,
+        /// In the end.
+        to: Chance,
+        /// How long it takes.
+        over: Duration,
+        /// As above.
         correlation: Chance,
     },
     /// Gilbert–Elliott, parameters as in `tc-netem(8)`.
@@ -69,9 +87,18 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// As the kernel half takes it.
+    /// What it is at a time since it began; only a ramp changes.
+    pub fn at(self, elapsed: Duration) -> Self {
+        let Self::Ramp { from, to, over, correlation } = self else { return self };
+        let way = if over.is_zero() { 1.0 } else { elapsed.div_duration_f64(over).min(1.0) };
+        let bits = from.bits() as f64 + (to.bits() as f64 - from.bits() as f64) * way;
+        Self::Random { chance: Chance::from_bits(bits.round() as u64), correlation }
+    }
+
+    /// As the kernel half takes it, at first.
     pub fn to_kernel(self) -> KernelPattern {
         match self {
+            Self::Ramp { .. } => self.at(Duration::ZERO).to_kernel(),
             Self::Random { chance, correlation } if correlation == Chance::NEVER => {
                 KernelPattern::random(chance)
             }
@@ -84,9 +111,10 @@ impl Pattern {
         }
     }
 
-    /// Share of the packets asked about that are lost in the long run.
+    /// Share of the packets asked about that are lost in the long run: of a ramp, once it has arrived.
     pub fn long_run_fraction(self) -> f64 {
         match self {
+            Self::Ramp { to, .. } => to.fraction(),
             Self::Every(n) => 1.0 / n as f64,
             other => other.to_kernel().long_run_fraction(),
         }
@@ -99,8 +127,8 @@ impl Pattern {
 
     /// As given. Without any, `default`; where there is none, one must be given.
     pub fn build(given: &Given, default: Option<Self>) -> Result<Self, FieldError> {
-        const ONE: &str = "give exactly one of `percent`, `gemodel`, `state`, `every`";
-        let names = ["percent", "gemodel", "state", "every"];
+        const ONE: &str = "give exactly one of `percent`, `ramp`, `gemodel`, `state`, `every`";
+        let names = ["percent", "ramp", "gemodel", "state", "every"];
         let mut found = names.iter().filter_map(|name| given.text(name).map(|text| (*name, text)));
         let Some((name, text)) = found.next() else {
             return match default {
@@ -112,11 +140,12 @@ impl Pattern {
         if let Some((other, _)) = found.next() {
             return Err(FieldError::new(other, BadValue::new(format!("`{name}` is given already"), ONE)));
         }
-        if name != "percent" && given.has("correlation") {
+        if !matches!(name, "percent" | "ramp") && given.has("correlation") {
             return Err(no_correlation(name));
         }
         match name {
             "percent" => random(given, text),
+            "ramp" => ramp(given, text),
             "gemodel" => gilbert_elliott(text),
             "state" => four_state(text),
             _ => every(given, text),
@@ -131,6 +160,40 @@ fn no_correlation(name: &str) -> FieldError {
 
 fn random(given: &Given, percent: &str) -> Result<Pattern, FieldError> {
     let chance = understood("percent", percent, percent_of)?;
+    Ok(Pattern::Random { chance, correlation: correlation(given, chance)? })
+}
+
+/// Names of the parameters of `ramp`, in order.
+pub const RAMP: [&str; 3] = ["from", "to", "over"];
+
+fn ramp(given: &Given, text: &str) -> Result<Pattern, FieldError> {
+    let texts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [from, to, over] = texts[..] else {
+        let count = format!("there are {} values", texts.len());
+        return Err(FieldError::new(
+            "ramp",
+            BadValue::new(count, "write from,to,over, such as `0%,20%,30s`"),
+        ));
+    };
+    for (name, text) in RAMP.into_iter().zip(&texts) {
+        if text.is_empty() {
+            return Err(missing("ramp", name, if name == "over" { "30s" } else { "20%" }));
+        }
+    }
+    let from = understood("ramp.from", from, percent_of)?;
+    let to = understood("ramp.to", to, percent_of)?;
+    let over = understood("ramp.over", over, parse_duration)?;
+    if from == to || over.is_zero() {
+        let what = format!("from {} to {} over {}", Percent(from), Percent(to), show_duration(over));
+        let why = BadValue::new(format!("{what} is no ramp"), "write `percent` instead");
+        return Err(FieldError::new("ramp", why));
+    }
+    // Whatever it passes through lies between its ends.
+    correlation(given, from)?;
+    Ok(Pattern::Ramp { from, to, over, correlation: correlation(given, to)? })
+}
+
+fn correlation(given: &Given, chance: Chance) -> Result<Chance, FieldError> {
     let correlation = given.optional("correlation", percent_of)?.unwrap_or(Chance::NEVER);
     // Rounded to never, the chance after a packet that passed would leave the chain where it starts.
     let stuck = chance.and(correlation.complement()) == Chance::NEVER;
@@ -141,7 +204,7 @@ fn random(given: &Given, percent: &str) -> Result<Pattern, FieldError> {
         );
         return Err(FieldError::new("correlation", why));
     }
-    Ok(Pattern::Random { chance, correlation })
+    Ok(correlation)
 }
 
 fn every(given: &Given, text: &str) -> Result<Pattern, FieldError> {
@@ -162,7 +225,7 @@ pub const STATE: [&str; 5] = ["p13", "p31", "p32", "p23", "p14"];
 /// Gilbert–Elliott with the defaults of `tc-netem(8)`: with `p` alone, independent losses.
 fn gilbert_elliott(text: &str) -> Result<Pattern, FieldError> {
     let [p, r, lost_in_bad, lost_in_good] = chances("gemodel", GEMODEL, text)?;
-    let p = p.ok_or_else(|| missing("gemodel", "p"))?;
+    let p = p.ok_or_else(|| missing("gemodel", "p", "1%"))?;
     Ok(Pattern::GilbertElliott {
         p,
         r: r.unwrap_or(p.complement()),
@@ -174,7 +237,7 @@ fn gilbert_elliott(text: &str) -> Result<Pattern, FieldError> {
 /// The four-state chain with the defaults of `tc-netem(8)`: with `p13` alone, independent losses.
 fn four_state(text: &str) -> Result<Pattern, FieldError> {
     let [p13, p31, p32, p23, p14] = chances("state", STATE, text)?;
-    let p13 = p13.ok_or_else(|| missing("state", "p13"))?;
+    let p13 = p13.ok_or_else(|| missing("state", "p13", "1%"))?;
     let p31 = p31.unwrap_or(p13.complement());
     let p32 = p32.unwrap_or(Chance::NEVER);
     let p23 = p23.unwrap_or(Chance::ALWAYS);
@@ -229,11 +292,9 @@ fn chances<const N: usize>(
     Ok(chances)
 }
 
-fn missing(field: &str, name: &str) -> FieldError {
-    FieldError::new(
-        field,
-        BadValue::new(format!("`{name}` is missing"), format!("write it, such as `{name}` of 1%")),
-    )
+fn missing(field: &str, name: &str, example: &str) -> FieldError {
+    let right = format!("write it, such as `{name}` of {example}");
+    FieldError::new(field, BadValue::new(format!("`{name}` is missing"), right))
 }
 
 fn percent_of(text: &str) -> Result<Chance, BadValue> {
@@ -246,6 +307,13 @@ impl fmt::Display for Pattern {
             Self::Random { chance, correlation: Chance::NEVER } => Percent(chance).fmt(f),
             Self::Random { chance, correlation } => {
                 write!(f, "{} (correlation {})", Percent(chance), Percent(correlation))
+            }
+            Self::Ramp { from, to, over, correlation } => {
+                write!(f, "{} to {} over {}", Percent(from), Percent(to), show_duration(over))?;
+                match correlation {
+                    Chance::NEVER => Ok(()),
+                    correlation => write!(f, " (correlation {})", Percent(correlation)),
+                }
             }
             Self::GilbertElliott { .. } => write!(f, "{} (Gilbert–Elliott)", self.in_the_long_run()),
             Self::FourState { .. } => write!(f, "{} (four-state)", self.in_the_long_run()),

@@ -14,11 +14,13 @@ use super::{
     Fault, Limits, NetFault, Pattern,
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
+    course::Course,
     filter::directions,
     host_change::{HoldError, HostChange, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
     show::way,
+    spared::{self, Spared},
 };
 use crate::{
     experiment::hypothesis::Metric,
@@ -38,6 +40,8 @@ pub struct Plan {
     pub clauses: Clauses,
     /// What is changed on the host, in order, before anything is attached.
     pub host_changes: Vec<HostChange>,
+    /// The default allow-list; empty if no fault heeds it.
+    pub spared: Vec<Spared>,
     /// What is attached, in order.
     pub attachments: Vec<Attachment>,
     /// Metrics that will be measured.
@@ -51,7 +55,7 @@ pub struct Plan {
 pub struct PlannedRule {
     /// The fault.
     pub fault: Fault,
-    /// What goes into the map.
+    /// What goes into the map, at first.
     pub rule: Rule,
     /// What its programs need to know besides.
     pub parameters: Parameters,
@@ -185,6 +189,13 @@ pub enum Note {
         /// What it holds.
         fq: Fq,
     },
+    /// Will not be hit, though a filter asks for it.
+    SparedThoughNamed {
+        /// The fault.
+        fault: &'static str,
+        /// What.
+        entries: Vec<Spared>,
+    },
     /// Cannot be measured here.
     NotMeasured {
         /// What.
@@ -214,6 +225,18 @@ pub enum PlanError {
     /// The filters do not fit.
     #[error(transparent)]
     Clauses(#[from] ClauseError),
+    /// Nothing is left to be hit.
+    #[error(
+        "{fault}: all that its filter asks for is spared by default: {}; write `allow_defaults: false` \
+         (`--allow-defaults false`) if you mean it",
+        spared::list(entries)
+    )]
+    AllSpared {
+        /// The fault.
+        fault: &'static str,
+        /// What it asks for.
+        entries: Vec<Spared>,
+    },
     /// Too many faults.
     #[error("{0} faults for one target; at most {MAX_RULES_PER_HOOK} can look at one packet")]
     TooManyRules(usize),
@@ -257,7 +280,9 @@ pub fn plan(
         return Err(PlanError::TooManyRules(faults.len()));
     }
     let mut clauses = Clauses::default();
-    let rules = faults
+    let (spared, named) = spared::heeded(faults, scope)?;
+    clauses.spare(&spared)?;
+    let mut rules = faults
         .iter()
         .map(|fault| match fault {
             Fault::Net(net) => plan_net(net, capabilities, options, &mut clauses),
@@ -265,19 +290,27 @@ pub fn plan(
             Fault::Reset(reset) => reset.plan(capabilities, options),
         })
         .collect::<Result<Vec<_>, _>>()?;
+    for planned in &mut rules {
+        if let Some(course) = Course::of(&planned.fault) {
+            planned.rule = course.rule_at(planned.rule, Duration::ZERO);
+        }
+    }
     clauses.finish()?;
     clauses.config.rules = hook_rules(&rules);
+    clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
     let (metrics, mut notes) = measurable(capabilities, options)?;
     let attachments = attachments(&rules, scope, &metrics)?;
     let (host_changes, known) = host_changes(&rules, scope, options)?;
     notes.extend(known);
     notes.extend(residue(&attachments));
+    notes.extend(named);
     Ok(Plan {
         host_changes,
         targets: targets(scope, rules.len())?,
         levels: levels(scope)?,
         rules,
         clauses,
+        spared,
         attachments,
         metrics,
         notes,
@@ -307,7 +340,7 @@ pub fn rule(pattern: &Pattern, limits: &Limits, clauses: (u64, u64), options: &O
     let (match_clauses, allow_clauses) = clauses;
     Rule {
         dry_run: options.dry_run.into(),
-        spare: 0,
+        dormant: 0,
         match_clauses,
         allow_clauses,
         when: match pattern {
@@ -346,6 +379,15 @@ fn host_changes(
         notes.push(Note::FqResidue);
     }
     Ok((changes, notes))
+}
+
+/// The rules of which something is true.
+fn rules_that(rules: &[PlannedRule], is: impl Fn(&NetFault) -> bool) -> u64 {
+    let those = (0..).zip(rules).filter(|(_, rule)| match &rule.fault {
+        Fault::Net(net) => is(net),
+        Fault::Refuse(_) | Fault::Reset(_) => false,
+    });
+    those.fold(0, |rules, (number, _): (u32, _)| rules | 1 << number)
 }
 
 /// For each hook, the rules that it asks.
@@ -534,6 +576,11 @@ impl Plan {
     /// Constants that all network programs share.
     pub const fn net_config(&self) -> NetConfig {
         self.clauses.config
+    }
+
+    /// The rules whose pattern moves on by one step for each segment of a packet.
+    pub fn by_segment(&self) -> u64 {
+        rules_that(&self.rules, |net| net.effect.is_by_segment() && !net.pattern.to_kernel().is_memoryless())
     }
 }
 

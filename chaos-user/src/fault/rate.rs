@@ -7,6 +7,7 @@ use chaos_common::shape::{Shape, kind};
 use super::{
     Fault, Pattern,
     catalogue::{FaultEntry, Parameter, value},
+    course,
     delay::{ns, parse_hold},
     filter, limits,
     net::{NetEffect, NetFault},
@@ -31,7 +32,14 @@ const PARAMETERS: &[Parameter] = &[
 pub const ENTRY: FaultEntry = FaultEntry {
     name: "rate",
     summary: "packets go over a slower wire",
-    parameters: &[PARAMETERS, pattern::PARAMETERS, filter::PARAMETERS, limits::PARAMETERS],
+    parameters: &[
+        PARAMETERS,
+        pattern::PARAMETERS,
+        &[filter::CONNECTIONS],
+        filter::PARAMETERS,
+        limits::PARAMETERS,
+        &[course::PULSE_PARAMETER],
+    ],
     build,
     command: "kchaos inject rate --bandwidth 10mbit --on docker:web --for 30s",
     yaml: "- rate:\n    bandwidth: 10mbit\n    burst: 32kB\n    limit: 200ms\n",
@@ -113,7 +121,9 @@ mod tests {
     fn a_bandwidth_alone_has_a_queue_of_a_second() {
         let wire = rate(&[("bandwidth", "10mbit")]);
         assert_eq!(wire, Rate { bits_per_s: 10_000_000, burst_bytes: 0, limit: LIMIT });
-        let Fault::Net(fault) = build(&given(&[("bandwidth", "10mbit")])).unwrap();
+        let Fault::Net(fault) = build(&given(&[("bandwidth", "10mbit")])).unwrap() else {
+            panic!("a network fault")
+        };
         assert_eq!(fault.to_string(), "rate 10mbit 100% egress");
     }
 

@@ -12,6 +12,7 @@ use super::{
     capability::Capabilities,
     catalogue::{FaultEntry, Parameter, list, value},
     clause::Clauses,
+    course,
     filter::{self, NetFilter, Protocol},
     limits,
     mechanism::{Mechanism, choose},
@@ -26,7 +27,13 @@ use crate::units::{self, BadValue, Errno, parse_flag};
 pub const ENTRY: FaultEntry = FaultEntry {
     name: "refuse",
     summary: "connecting, binding, sending and the like fail with an error",
-    parameters: &[PARAMETERS, pattern::PARAMETERS, filter::PARAMETERS, limits::PARAMETERS],
+    parameters: &[
+        PARAMETERS,
+        pattern::PARAMETERS,
+        filter::PARAMETERS,
+        limits::PARAMETERS,
+        &[course::PULSE_PARAMETER],
+    ],
     build,
     command: "kchaos inject refuse --error ETIMEDOUT --ports 5432 --on docker:web --for 30s",
     yaml: "- refuse:\n    calls: connect\n    error: ETIMEDOUT\n    ports: 5432\n    percent: 20%\n",
@@ -251,7 +258,7 @@ impl RefuseFault {
     /// What is asked of a call must be something that the call has: a filter that could not match would make a
     /// fault that never fires, and an allow-list that could not match would spare nobody.
     fn filter_can_match(&self) -> Result<(), FieldError> {
-        let NetFilter { protocol, peers, ports, local_ports, allow } = &self.filter;
+        let NetFilter { protocol, peers, ports, local_ports, allow, .. } = &self.filter;
         let has = |call| self.calls.contains(&call);
         let allowed_peers = allow.iter().any(|allow| allow.peer.is_some());
         let refused = if has(SocketCall::Socket) && !local_ports.is_empty() {

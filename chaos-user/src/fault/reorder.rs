@@ -10,6 +10,7 @@ use chaos_common::{
 use super::{
     Fault, Pattern,
     catalogue::{FaultEntry, Parameter, value},
+    course,
     delay::{ns, parse_hold},
     filter, limits,
     net::{NetEffect, NetFault},
@@ -27,7 +28,14 @@ const PARAMETERS: &[Parameter] = &[
 pub const ENTRY: FaultEntry = FaultEntry {
     name: "reorder",
     summary: "some packets overtake others",
-    parameters: &[PARAMETERS, pattern::PARAMETERS, filter::PARAMETERS, limits::PARAMETERS],
+    parameters: &[
+        PARAMETERS,
+        pattern::PARAMETERS,
+        &[filter::CONNECTIONS],
+        filter::PARAMETERS,
+        limits::PARAMETERS,
+        &[course::PULSE_PARAMETER],
+    ],
     build,
     command: "kchaos inject reorder --percent 25 --by 10ms --on docker:web --for 30s",
     yaml: "- reorder:\n    percent: 25%\n    by: 10ms\n",
@@ -78,7 +86,7 @@ mod tests {
     }
 
     fn fault(values: &[(&'static str, &str)]) -> NetFault {
-        let Fault::Net(net) = build(&given(values)).unwrap();
+        let Fault::Net(net) = build(&given(values)).unwrap() else { panic!("a network fault") };
         net
     }
 

@@ -6,10 +6,11 @@ use super::{
     Fault, Limits, Pattern,
     capability::Capabilities,
     catalogue::{FaultEntry, Parameter, value},
-    filter::{self, NetFilter, PortRange, Protocol},
+    filter::{self, Defaults, NetFilter, PortRange, Protocol},
     limits,
     mechanism::{Mechanism, choose},
     plan::{Attachment, Options, Parameters, PlanError, PlannedRule, rule},
+    spared::Spared,
     text::{FieldError, Given},
 };
 use crate::{
@@ -108,6 +109,16 @@ impl ResetFault {
             && (peers.is_empty() || peers.iter().any(|network| network.contains(&peer)))
             && within(ports, peer_port)
             && within(local_ports, local_port)
+    }
+
+    /// The same, with the default allow-list among what it spares, unless that is to be hit.
+    #[must_use]
+    pub fn sparing(&self, spared: &[Spared]) -> Self {
+        let mut fault = self.clone();
+        if self.filter.defaults == Defaults::Spared {
+            fault.filter.allow.extend(spared.iter().map(|spared| spared.what.clone()));
+        }
+        fault
     }
 
     /// By the controller: what it does needs no program. Its filter is not among the kernel's clauses.

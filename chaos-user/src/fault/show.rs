@@ -7,6 +7,7 @@ use chaos_common::net::Direction;
 use super::{
     Fault,
     plan::{Attachment, Note, Via},
+    spared,
 };
 use crate::units::show_duration;
 
@@ -66,6 +67,11 @@ impl fmt::Display for Note {
                 f,
                 "{device} has an fq already, which is used as it is: what exceeds its {} packets, or {} of one flow, is lost",
                 fq.limit, fq.flow_limit
+            ),
+            Self::SparedThoughNamed { fault, entries } => write!(
+                f,
+                "{fault} asks for {}, which is spared by default; `allow_defaults: false` would hit it",
+                spared::list(entries)
             ),
             Self::NotMeasured { metric, lacks } => {
                 write!(f, "{} is not measured: this kernel lacks {lacks}", metric.name())

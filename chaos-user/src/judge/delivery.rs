@@ -12,6 +12,8 @@ pub struct RuleDelivery {
     pub name: String,
     /// The share of eligible occurrences that the model hits in the long run, if it has one.
     pub expected_fraction: Option<f64>,
+    /// Where that share moves while the fault is on, between what and what, the smaller one first.
+    pub expected_range: Option<[f64; 2]>,
     /// Each occurrence is decided by itself, so that the number hit is binomial.
     pub memoryless: bool,
     /// `when`, `max` or `rate` is in force: the share delivered is not the model's.
@@ -43,12 +45,33 @@ pub struct Outcomes {
     pub injected: u64,
     /// Was to be injected, and the kernel could not.
     pub failed: u64,
+    /// Came between two pulses.
+    pub dormant: u64,
 }
 
 impl From<RuleStats> for Outcomes {
     fn from(stats: RuleStats) -> Self {
-        let RuleStats { filtered, lease, when, chance, budget, dry_run, injected, failed } = stats;
-        Self { filtered, lease, when, chance, budget, dry_run, injected, failed }
+        let RuleStats { filtered, lease, when, chance, budget, dry_run, injected, failed, dormant, .. } =
+            stats;
+        Self { filtered, lease, when, chance, budget, dry_run, injected, failed, dormant }
+    }
+}
+
+/// The same in segments, which a GSO packet has many of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Segments {
+    /// Of all packets that could have been hit.
+    pub eligible: u64,
+    /// Of those that were hit; in a dry run, that would have been.
+    pub hit: u64,
+    /// The one over the other.
+    pub fraction: Option<f64>,
+}
+
+impl From<RuleStats> for Segments {
+    fn from(stats: RuleStats) -> Self {
+        let RuleStats { segments_eligible: eligible, segments_hit: hit, .. } = stats;
+        Self { eligible, hit, fraction: (eligible > 0).then(|| hit as f64 / eligible as f64) }
     }
 }
 
@@ -101,6 +124,10 @@ pub struct Delivery {
     pub fraction_ci: Option<[f64; 2]>,
     /// The share asked for.
     pub expected_fraction: Option<f64>,
+    /// The shares asked for, of a ramp.
+    pub expected_range: Option<[f64; 2]>,
+    /// Segments instead of packets, in the experimental group.
+    pub segments: Segments,
     /// Whether both were compared.
     pub check: ShareCheck,
     /// What became of all it saw in the experimental group.
@@ -132,6 +159,8 @@ pub fn check(rule: &RuleDelivery) -> Delivery {
         fraction: (eligible > 0).then(|| injected as f64 / eligible as f64),
         fraction_ci: interval.map(|(low, high)| [low, high]),
         expected_fraction: rule.expected_fraction,
+        expected_range: rule.expected_range,
+        segments: rule.experiment.into(),
         check: share_check(rule),
         experiment: rule.experiment.into(),
         control: rule.control.into(),
@@ -147,7 +176,7 @@ fn fired(rule: &RuleDelivery, eligible: u64, interval: Option<(f64, f64)>) -> Fi
         Fired::NothingEligible
     } else if rule.experiment.injected == 0 {
         Fired::Never
-    } else if share_check(rule) == ShareCheck::Binomial && is_other(rule.expected_fraction, interval) {
+    } else if share_check(rule) == ShareCheck::Binomial && is_other(rule.expected(), interval) {
         Fired::OtherShare
     } else {
         Fired::AsAsked
@@ -158,16 +187,31 @@ fn fired(rule: &RuleDelivery, eligible: u64, interval: Option<(f64, f64)>) -> Fi
 /// that, and how many bursts fell into the run is unknown here. Of those only "fired at all" is judged.
 fn share_check(rule: &RuleDelivery) -> ShareCheck {
     match rule {
-        RuleDelivery { expected_fraction: None, .. } => ShareCheck::NoShare,
+        RuleDelivery { expected_fraction: None, expected_range: None, .. } => ShareCheck::NoShare,
         RuleDelivery { limited: true, .. } => ShareCheck::Limited,
         RuleDelivery { memoryless: false, .. } => ShareCheck::Bursts,
         _ => ShareCheck::Binomial,
     }
 }
 
-fn is_other(expected: Option<f64>, interval: Option<(f64, f64)>) -> bool {
-    let (Some(asked), Some((low, high))) = (expected, interval) else { return false };
-    low > asked * (1.0 + TOLERANCE) || high < asked * (1.0 - TOLERANCE)
+fn is_other(expected: Option<[f64; 2]>, interval: Option<(f64, f64)>) -> bool {
+    let (Some([least, most]), Some((low, high))) = (expected, interval) else { return false };
+    low > most * (1.0 + TOLERANCE) || high < least * (1.0 - TOLERANCE)
+}
+
+impl RuleDelivery {
+    /// The least and the most that was asked for.
+    fn expected(&self) -> Option<[f64; 2]> {
+        self.expected_range.or(self.expected_fraction.map(|asked| [asked; 2]))
+    }
+}
+
+impl Delivery {
+    /// What was asked for that is nearest to what was delivered.
+    pub fn nearest_expected(&self) -> Option<f64> {
+        let within = |[least, most]: [f64; 2]| Some(self.fraction?.clamp(least, most));
+        self.expected_fraction.or_else(|| self.expected_range.and_then(within))
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +222,7 @@ mod tests {
         RuleDelivery {
             name: "loss egress".into(),
             expected_fraction: Some(0.05),
+            expected_range: None,
             memoryless: true,
             limited: false,
             dry_run: false,
@@ -223,6 +268,33 @@ mod tests {
         assert_eq!((check(&limited).fired, check(&limited).check), (Fired::AsAsked, ShareCheck::Limited));
         let no_share = RuleDelivery { expected_fraction: None, ..rule(80, 920) };
         assert_eq!(check(&no_share).check, ShareCheck::NoShare);
+    }
+
+    #[test]
+    fn a_ramp_is_held_against_both_its_ends() {
+        let ramp = |injected| {
+            check(&RuleDelivery {
+                expected_fraction: None,
+                expected_range: Some([0.1, 0.3]),
+                ..rule(injected, 1_000 - injected)
+            })
+        };
+        for within in [90, 200, 350] {
+            assert_eq!(ramp(within).fired, Fired::AsAsked, "{within} of 1,000");
+        }
+        let (less, more) = (ramp(20), ramp(600));
+        assert_eq!((less.fired, less.nearest_expected()), (Fired::OtherShare, Some(0.1)));
+        assert_eq!((more.fired, more.nearest_expected()), (Fired::OtherShare, Some(0.3)));
+    }
+
+    #[test]
+    fn what_came_between_pulses_is_no_part_of_the_share() {
+        let mut pulsed = rule(512, 9_728);
+        (pulsed.experiment.dormant, pulsed.experiment.segments_eligible) = (50_000, 204_800);
+        pulsed.experiment.segments_hit = 10_240;
+        let delivery = check(&pulsed);
+        assert_eq!((delivery.fired, delivery.eligible), (Fired::AsAsked, 10_240));
+        assert_eq!((delivery.experiment.dormant, delivery.segments.fraction), (50_000, Some(0.05)));
     }
 
     #[test]

@@ -182,10 +182,17 @@ pub(crate) fn delivered() -> RuleDelivery {
     RuleDelivery {
         name: "loss egress".into(),
         expected_fraction: Some(0.05),
+        expected_range: None,
         memoryless: true,
         limited: false,
         dry_run: false,
-        experiment: RuleStats { injected: 512, chance: 9_728, ..RuleStats::ZERO },
+        experiment: RuleStats {
+            injected: 512,
+            chance: 9_728,
+            segments_eligible: 10_240,
+            segments_hit: 512,
+            ..RuleStats::ZERO
+        },
         control: RuleStats::ZERO,
     }
 }

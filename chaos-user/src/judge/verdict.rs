@@ -254,7 +254,7 @@ fn invalid_one(delivery: &Delivery) -> Option<InvalidReason> {
         Fired::NothingEligible => Some(InvalidReason::NothingEligible { fault }),
         Fired::Never => Some(InvalidReason::NothingInjected { fault, eligible: delivery.eligible }),
         Fired::OtherShare => {
-            let (fraction, expected) = (delivery.fraction?, delivery.expected_fraction?);
+            let (fraction, expected) = (delivery.fraction?, delivery.nearest_expected()?);
             Some(InvalidReason::OtherShare { fault, fraction, expected })
         }
         Fired::OnControl => Some(InvalidReason::ControlHit { fault, injected: delivery.control.injected }),

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use aya::{
-    Ebpf,
-    maps::{Array, MapData},
-};
-use chaos_common::Lease;
+use aya::Ebpf;
 
 use super::{
     Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
     fault_point::FaultPoint, fq, journal::Journal, lease::LeaseKeeper, reset::Resets, sweep,
-    watchdog::Watchdog, wire::Wire,
+    watchdog::Watchdog,
 };
 use crate::{
     fault::{
@@ -42,7 +38,7 @@ pub struct LiveInjection {
 impl LiveInjection {
     pub(super) fn new(
         ebpf: Ebpf,
-        lease: Array<MapData, Wire<Lease>>,
+        lease: LeaseKeeper,
         journal: Journal,
         log: Option<KernelLog>,
         plan: &Plan,
@@ -52,7 +48,6 @@ impl LiveInjection {
             _ => None,
         });
         let changed = plan.host_changes.iter().map(|HostChange::RootFq { at, .. }| at.netns.clone());
-        let lease = LeaseKeeper::new(lease);
         let resets = Resets::new(plan, lease.view());
         let programs = plan.attachments.iter().filter(|one| !matches!(one, Attachment::SockDiag { .. }));
         Self {

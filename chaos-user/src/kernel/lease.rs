@@ -1,11 +1,11 @@
 //! Renewing the lease, from a thread of its own: a busy run loop must not let a fault lapse, and a hung one
-//! must not keep it alive.
+//! must not keep it alive. The same thread changes the rules that have a shape.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -17,14 +17,14 @@ use chaos_common::{
     lease::{LEASE_NS, RENEW_NS},
 };
 
-use super::{KernelError, clock::monotonic_ns, wire::Wire};
+use super::{KernelError, clock::monotonic_ns, shaper::Shaper, wire::Wire};
 
 type LeaseMap = Array<MapData, Wire<Lease>>;
 
 /// The lease of one injection.
 pub struct LeaseKeeper {
     /// Here while disarmed, with the thread while armed.
-    map: Option<LeaseMap>,
+    maps: Option<Maps>,
     renewing: Option<Renewing>,
     /// When the run loop last gave a sign of life.
     beat_ns: Arc<AtomicU64>,
@@ -46,15 +46,26 @@ impl LeaseView {
     }
 }
 
+/// What is written while armed.
+struct Maps {
+    lease: LeaseMap,
+    /// The rules that change.
+    shaper: Option<Shaper>,
+    /// What others are told of the lease.
+    view: LeaseView,
+}
+
 struct Renewing {
     stop: Sender<()>,
-    thread: JoinHandle<(LeaseMap, Result<(), MapError>)>,
+    thread: JoinHandle<(Maps, Result<(), MapError>)>,
 }
 
 impl LeaseKeeper {
-    /// Takes charge of a lease, which is disarmed.
-    pub fn new(map: LeaseMap) -> Self {
-        Self { map: Some(map), renewing: None, beat_ns: Arc::default(), view: LeaseView::default() }
+    /// Takes charge of a lease, which is disarmed, and of the rules that change while it is armed.
+    pub fn new(lease: LeaseMap, shaper: Option<Shaper>) -> Self {
+        let view = LeaseView::default();
+        let maps = Maps { lease, shaper, view: view.clone() };
+        Self { maps: Some(maps), renewing: None, beat_ns: Arc::default(), view }
     }
 
     /// For those who do something themselves.
@@ -69,32 +80,21 @@ impl LeaseKeeper {
 
     /// Arms until `end_ns` at the latest. Does nothing if armed already.
     pub fn arm(&mut self, end_ns: u64) -> Result<(), KernelError> {
-        let Some(mut map) = self.map.take() else { return Ok(()) };
+        let Some(mut maps) = self.maps.take() else { return Ok(()) };
         self.beat();
-        // The first write is made here, so that the fault is on when this returns, or an error is.
-        if let Err(error) = renew(&mut map, &self.view, end_ns) {
-            self.map = Some(map);
+        // The first writes are made here, so that the fault is on when this returns, or an error is.
+        let armed_ns = monotonic_ns();
+        if let Err(error) = maps.start(end_ns) {
+            self.maps = Some(maps);
             return Err(KernelError::Lease(error.to_string()));
         }
         let (stop, stopped) = mpsc::channel();
-        let (beat_ns, view) = (Arc::clone(&self.beat_ns), self.view.clone());
+        let beat_ns = Arc::clone(&self.beat_ns);
         let thread = thread::Builder::new().name("kchaos-lease".into()).spawn(move || {
-            let result = loop {
-                match stopped.recv_timeout(Duration::from_nanos(RENEW_NS)) {
-                    Err(RecvTimeoutError::Timeout) if monotonic_ns() < end_ns => {
-                        let silent_ns = monotonic_ns().saturating_sub(beat_ns.load(Ordering::Relaxed));
-                        if silent_ns < LEASE_NS
-                            && let Err(error) = renew(&mut map, &view, end_ns)
-                        {
-                            break Err(error);
-                        }
-                    }
-                    _ => break Ok(()),
-                }
-            };
-            view.set(Lease::DISARMED);
-            let disarmed = map.set(0, Wire(Lease::DISARMED), 0);
-            (map, result.and(disarmed))
+            let result = maps.keep(armed_ns, end_ns, &stopped, &beat_ns);
+            maps.view.set(Lease::DISARMED);
+            let disarmed = maps.lease.set(0, Wire(Lease::DISARMED), 0);
+            (maps, result.and(disarmed))
         });
         let thread = thread.map_err(KernelError::io("the lease's thread"))?;
         self.renewing = Some(Renewing { stop, thread });
@@ -106,11 +106,55 @@ impl LeaseKeeper {
         let Some(renewing) = self.renewing.take() else { return Ok(()) };
         // The thread may have ended by itself, at the run's end; then nobody hears this.
         let _ = renewing.stop.send(());
-        let (map, result) =
+        let (maps, result) =
             renewing.thread.join().map_err(|_| KernelError::Lease("its thread panicked".into()))?;
-        self.map = Some(map);
+        self.maps = Some(maps);
         result.map_err(|error| KernelError::Lease(error.to_string()))
     }
+}
+
+impl Maps {
+    fn start(&mut self, end_ns: u64) -> Result<(), MapError> {
+        self.shaper.as_mut().map_or(Ok(()), Shaper::start)?;
+        renew(&mut self.lease, &self.view, end_ns)
+    }
+
+    /// Renews the lease and changes the rules, until told to stop or the end has come.
+    fn keep(
+        &mut self,
+        armed_ns: u64,
+        end_ns: u64,
+        stopped: &Receiver<()>,
+        beat_ns: &AtomicU64,
+    ) -> Result<(), MapError> {
+        let mut renew_ns = armed_ns + RENEW_NS;
+        loop {
+            let change_ns = self.shaper.as_ref().and_then(Shaper::due).map(|due| after(armed_ns, due));
+            let next_ns = change_ns.map_or(renew_ns, |change_ns| change_ns.min(renew_ns));
+            let wait = Duration::from_nanos(next_ns.saturating_sub(monotonic_ns()));
+            match stopped.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => return Ok(()),
+            }
+            let now_ns = monotonic_ns();
+            if now_ns >= end_ns {
+                return Ok(());
+            }
+            if now_ns >= renew_ns {
+                renew_ns = now_ns + RENEW_NS;
+                if now_ns.saturating_sub(beat_ns.load(Ordering::Relaxed)) < LEASE_NS {
+                    renew(&mut self.lease, &self.view, end_ns)?;
+                }
+            }
+            if let Some(shaper) = &mut self.shaper {
+                shaper.write(Duration::from_nanos(now_ns.saturating_sub(armed_ns)))?;
+            }
+        }
+    }
+}
+
+fn after(armed_ns: u64, elapsed: Duration) -> u64 {
+    armed_ns.saturating_add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Drop for LeaseKeeper {

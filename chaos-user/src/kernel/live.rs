@@ -4,8 +4,10 @@ use super::{
     Kernel, KernelError, KernelLog, LiveInjection,
     fault_point::FaultPoint,
     journal::Journal,
+    lease::LeaseKeeper,
     object::{self, Globals},
     probe,
+    shaper::Shaper,
     watchdog::Watchdog,
 };
 use crate::fault::{
@@ -32,7 +34,7 @@ impl Kernel for LiveKernel {
         object::fill(&mut ebpf, plan)?;
         FaultPoint::Filled.reached();
         let log = if self.kernel_log { Some(KernelLog::start(&mut ebpf)?) } else { None };
-        let lease = object::take_lease(&mut ebpf)?;
+        let lease = LeaseKeeper::new(object::take_lease(&mut ebpf)?, Shaper::take(&mut ebpf, plan)?);
         let attached = plan.attachments.iter().map(ToString::to_string).collect();
         let journal =
             Journal::create(name, attached).map_err(KernelError::io("the journal in /run/kchaos"))?;

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod qdisc;
 mod raw_prog;
 mod reset;
+mod shaper;
 mod sock_diag;
 pub mod sweep;
 pub mod test_run;
@@ -128,8 +129,8 @@ pub enum KernelError {
         /// What came of it.
         source: std::io::Error,
     },
-    /// Renewing the lease stopped working, so the faults have ended.
-    #[error("the lease could not be renewed, the faults have ended: {0}")]
+    /// Renewing the lease, or changing the rules, stopped working, so the faults have ended.
+    #[error("the lease or its rules could not be written, the faults have ended: {0}")]
     Lease(String),
 }
 

@@ -10,7 +10,7 @@ use aya::{
     },
 };
 use chaos_common::{
-    Lease, Rule, Target,
+    Leaps, Lease, Rule, Target,
     names::{global, map},
     net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
     rule::{Levels, MAX_LEVELS},
@@ -35,6 +35,7 @@ pub struct Globals {
     pub slots: u32,
     pub rules: u32,
     pub net: NetConfig,
+    pub by_segment: u64,
     pub kernel_log: bool,
     pub probe: ProbeGlobals,
 }
@@ -54,7 +55,7 @@ impl Globals {
         let mut levels = Levels { count: 1, level: [0; MAX_LEVELS] };
         levels.level[0] = level;
         let net = NetConfig { rules: [1; MAX_HOOKS], uses: uses::LOOPBACK, ..NetConfig::NONE };
-        Self { levels, slots: 1, rules: 1, net, kernel_log: false, probe }
+        Self { levels, slots: 1, rules: 1, net, by_segment: 0, kernel_log: false, probe }
     }
 
     pub fn of_plan(plan: &Plan, kernel_log: bool) -> Self {
@@ -63,6 +64,7 @@ impl Globals {
             slots: plan.targets.len().max(1) as u32,
             rules: plan.rules.len().max(1) as u32,
             net: plan.net_config(),
+            by_segment: plan.by_segment(),
             kernel_log,
             probe: ProbeGlobals { cgroup: 0, ret: 0 },
         }
@@ -83,10 +85,12 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::LEVELS, &levels, true)
         .override_global(global::SLOTS, &globals.slots, true)
         .override_global(global::NET, &net, true)
+        .override_global(global::BY_SEGMENT, &globals.by_segment, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
         .override_global(global::PROBE_RET, &globals.probe.ret, true)
         .override_global(aya_log::LEVEL, &log_level, true)
+        .map_max_entries(map::LEAPS, if globals.by_segment != 0 { globals.rules } else { 1 })
         .map_max_entries(map::RULE_STATE, entries)
         .map_max_entries(map::RULE_STATS, entries)
         .map_max_entries(map::SHAPE_STATE, if_holds(entries))
@@ -118,6 +122,7 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
             }
         }
     }
+    fill_leaps(ebpf, plan)?;
     let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
     for target in &plan.targets {
         let entry = Wire(target.entry);
@@ -136,6 +141,16 @@ fn fill_shape(ebpf: &mut Ebpf, number: u32, shape: Shape) -> Result<(), KernelEr
     let mut tables: Array<_, Wire<Table>> = typed(ebpf, map::SHAPE_TABLES)?;
     for (index, table) in jitter::tables(shape.distribution) {
         tables.set(index, Wire(table), 0).map_err(KernelError::map(map::SHAPE_TABLES))?;
+    }
+    Ok(())
+}
+
+fn fill_leaps(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
+    let by_segment = plan.by_segment();
+    let mut leaps: Array<_, Wire<Leaps>> = typed(ebpf, map::LEAPS)?;
+    for (number, planned) in (0..).zip(&plan.rules).filter(|(number, _)| by_segment & (1 << number) != 0) {
+        let of = Wire(Leaps::of(&planned.rule.pattern));
+        leaps.set(number, of, 0).map_err(KernelError::map(map::LEAPS))?;
     }
     Ok(())
 }
@@ -193,6 +208,12 @@ where
 pub fn take_lease(ebpf: &mut Ebpf) -> Result<Array<MapData, Wire<Lease>>, KernelError> {
     let map = ebpf.take_map(map::LEASE).ok_or_else(|| missing(map::LEASE))?;
     Array::try_from(map).map_err(KernelError::map(map::LEASE))
+}
+
+/// The rules, taken out of the object for the thread that changes them.
+pub fn take_rules(ebpf: &mut Ebpf) -> Result<Array<MapData, Wire<Rule>>, KernelError> {
+    let map = ebpf.take_map(map::RULES).ok_or_else(|| missing(map::RULES))?;
+    Array::try_from(map).map_err(KernelError::map(map::RULES))
 }
 
 fn missing(name: &'static str) -> KernelError {

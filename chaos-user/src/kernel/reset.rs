@@ -61,7 +61,7 @@ impl Resets {
             if let Fault::Reset(fault) = &planned.fault {
                 jobs.push(Job {
                     rule: number,
-                    fault: fault.clone(),
+                    fault: fault.sparing(&plan.spared),
                     // No two runs begin in the same nanosecond since the machine was started.
                     gate: Gate::new(number, planned.rule, slots, monotonic_ns()),
                     targets: targets(plan),

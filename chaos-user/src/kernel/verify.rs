@@ -64,6 +64,16 @@ const fn at(program: &'static str, at: At, needs: Capability) -> Use {
 pub const USES: &[Use] = &[
     at(program::LOSS_EGRESS, At::Section, Capability::Clsact),
     at(program::LOSS_INGRESS, At::Section, Capability::CgroupSkb),
+    at(program::SHAPE_EGRESS, At::Section, Capability::Clsact),
+    at(program::REFUSE_CONNECT4, At::Section, Capability::SockAddr),
+    at(program::REFUSE_CONNECT6, At::Section, Capability::SockAddr),
+    at(program::REFUSE_BIND4, At::Section, Capability::SockAddr),
+    at(program::REFUSE_BIND6, At::Section, Capability::SockAddr),
+    at(program::REFUSE_SENDMSG4, At::Section, Capability::SockAddr),
+    at(program::REFUSE_SENDMSG6, At::Section, Capability::SockAddr),
+    at(program::REFUSE_SOCKET, At::Section, Capability::SockAddr),
+    at(program::REFUSE_SETSOCKOPT, At::Section, Capability::SockAddr),
+    at(program::REFUSE_GETSOCKOPT, At::Section, Capability::SockAddr),
     at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_SYSCALLS, At::Section, Capability::SyscallTracepoint),
@@ -119,7 +129,8 @@ impl Constants {
         if self == Self::Nothing {
             let (levels, probe) =
                 (Levels { count: 0, level: [0; MAX_LEVELS] }, ProbeGlobals { cgroup: 0, ret: 0 });
-            return Globals { levels, slots: 1, rules: 1, net: NetConfig::NONE, kernel_log: false, probe };
+            let net = NetConfig::NONE;
+            return Globals { levels, slots: 1, rules: 1, net, by_segment: 0, kernel_log: false, probe };
         }
         let hook_rules = (1 << MAX_RULES_PER_HOOK) - 1;
         let net = NetConfig {
@@ -131,6 +142,9 @@ impl Constants {
             udp: 1 << 4,
             icmp: 1 << 5,
             other: 1 << 6,
+            new: 1 << 7,
+            established: 1 << 8,
+            told: hook_rules,
             uses: u32::MAX,
             spare: 0,
         };
@@ -139,6 +153,7 @@ impl Constants {
             slots: 2,
             rules: MAX_RULES_PER_HOOK,
             net,
+            by_segment: u64::MAX,
             kernel_log: self == Self::EverythingLogged,
             probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO },
         }

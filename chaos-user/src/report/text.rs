@@ -7,7 +7,7 @@ use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
         Caveat, Estimate, GateResult, GateVerdict, Recovered, Steady, Verdict,
-        delivery::{Fired, ShareCheck},
+        delivery::{Delivery, Fired, ShareCheck},
         gate::{Bound, Direction},
         names,
     },
@@ -341,22 +341,47 @@ fn recovery(report: &Report) -> String {
 /// `loss egress: injected 512 of 10,240 eligible (5.00 %, asked 5 %), control 0`.
 fn delivery(FaultRecord { delivery, mechanism }: &FaultRecord) -> String {
     let verb = if delivery.fired == Fired::DryRun { "would have injected" } else { "injected" };
-    let shares = match (delivery.fraction, delivery.expected_fraction) {
-        (Some(fraction), Some(asked)) => {
-            format!(" ({}, asked {})", number::percent(fraction), number::asked(asked))
+    let asked = match (delivery.expected_fraction, delivery.expected_range) {
+        (Some(asked), _) => format!(", asked {}", number::asked(asked)),
+        (None, Some([least, most])) => {
+            format!(", asked {} to {}", number::asked(least), number::asked(most))
         }
-        (Some(fraction), None) => format!(" ({})", number::percent(fraction)),
-        (None, _) => String::new(),
+        (None, None) => String::new(),
     };
+    let shares =
+        delivery.fraction.map_or(String::new(), |share| format!(" ({}{asked})", number::percent(share)));
     let limited = if delivery.check == ShareCheck::Limited { ", limited by when, max or rate" } else { "" };
     let via = if mechanism.is_empty() { String::new() } else { format!(", by {mechanism}") };
     format!(
-        "{}: {verb} {} of {} eligible{shares}{limited}, control {}{via}",
+        "{}: {verb} {} of {} eligible{shares}{}{limited}{}, control {}{via}",
         delivery.name,
         number::thousands(delivery.injected),
         number::thousands(delivery.eligible),
+        segments(delivery),
+        dormant(delivery),
         number::thousands(delivery.control.injected),
     )
+}
+
+/// `, 9,120 of 182,400 segments (5.00 %)`, if any packet had several.
+fn segments(Delivery { segments, eligible, .. }: &Delivery) -> String {
+    match segments.fraction {
+        Some(share) if segments.eligible != *eligible => format!(
+            ", {} of {} segments ({})",
+            number::thousands(segments.hit),
+            number::thousands(segments.eligible),
+            number::percent(share)
+        ),
+        _ => String::new(),
+    }
+}
+
+/// `, 20,480 more while dormant`, if it had pulses.
+fn dormant(Delivery { experiment, .. }: &Delivery) -> String {
+    match experiment.dormant {
+        0 => String::new(),
+        count => format!(", {} more while dormant", number::thousands(count)),
+    }
 }
 
 /// Metrics that are no gates and whose interval excludes no change. Not corrected for how many there are.

@@ -9,6 +9,7 @@ pub mod proc;
 pub mod refuse;
 pub mod root_qdisc;
 pub mod scope;
+pub mod spared;
 
 pub use cgroup::{Cgroup, Hierarchy};
 pub use netns::{Device, Netns};
@@ -97,6 +98,16 @@ pub enum TargetError {
         inner: PathBuf,
         /// The one above, or the same.
         outer: PathBuf,
+    },
+    /// Somebody whom kchaos talks to, and who therefore must be spared, cannot be found.
+    #[error("{variable} names `{host}`, which must be spared: {reason}; correct it or unset it")]
+    Endpoint {
+        /// The variable of the environment.
+        variable: &'static str,
+        /// Whom it names.
+        host: String,
+        /// Why there is no address.
+        reason: String,
     },
     /// A target that must not be hurt.
     #[error(transparent)]

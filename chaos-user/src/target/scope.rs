@@ -1,6 +1,7 @@
 //! Targets resolved: the scope of an injection.
 
-use super::{Cgroup, Device, Group, Hierarchy, Netns, Target, TargetError, docker, pid, refuse};
+use super::{Cgroup, Device, Group, Hierarchy, Netns, Target, TargetError, docker, pid, refuse, spared};
+use crate::fault::spared::Spared;
 
 /// How many processes of one target are asked for their network namespace.
 const MAX_PROCESSES_ASKED: usize = 10_000;
@@ -10,6 +11,8 @@ const MAX_PROCESSES_ASKED: usize = 10_000;
 pub struct Scope {
     /// Control first, then experiment, each in the order asked.
     pub members: Vec<Member>,
+    /// What is spared here unless a fault says otherwise.
+    pub spared: Vec<Spared>,
 }
 
 /// One target, resolved.
@@ -66,7 +69,7 @@ pub async fn resolve(
         }
     }
     check_disjoint(&members)?;
-    Ok(Scope { members })
+    Ok(Scope { spared: spared::here(&members).await?, members })
 }
 
 async fn cgroup_of(hierarchy: &Hierarchy, target: &Target) -> Result<Cgroup, TargetError> {

@@ -6,8 +6,9 @@ use super::{BadValue, did_you_mean, list, nearest, quoted};
 use crate::{
     experiment::hypothesis::Metric,
     fault::{
-        filter::{DirectionSpec, Protocol},
+        filter::{Connections, DirectionSpec, Protocol},
         jitter::{Distribution, Order},
+        loss::{Unit, Visibility},
         refuse::SocketCall,
     },
 };
@@ -40,6 +41,45 @@ impl Protocol {
     }
 }
 
+impl Connections {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::New, Self::Established];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Established => "established",
+        }
+    }
+}
+
+impl Visibility {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Wire, Self::Local];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Local => "local",
+        }
+    }
+}
+
+impl Unit {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Packets, Self::Segments];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "packets",
+            Self::Segments => "segments",
+        }
+    }
+}
+
 impl FromStr for DirectionSpec {
     type Err = BadValue;
 
@@ -53,6 +93,30 @@ impl FromStr for Protocol {
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
         one_of(text, "a protocol", &Self::ALL, |protocol| protocol.name())
+    }
+}
+
+impl FromStr for Connections {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a part of connections", &Self::ALL, |part| part.name())
+    }
+}
+
+impl FromStr for Visibility {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a visibility", &Self::ALL, |visibility| visibility.name())
+    }
+}
+
+impl FromStr for Unit {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a unit", &Self::ALL, |unit| unit.name())
     }
 }
 
@@ -102,7 +166,17 @@ macro_rules! shown_by_name {
         }
     )+};
 }
-shown_by_name!(DirectionSpec, Protocol, Metric, Distribution, Order, SocketCall);
+shown_by_name!(
+    DirectionSpec,
+    Protocol,
+    Connections,
+    Visibility,
+    Unit,
+    Metric,
+    Distribution,
+    Order,
+    SocketCall
+);
 
 /// The one of `all` that is called `text`.
 fn one_of<T: Copy>(text: &str, kind: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, BadValue> {
@@ -137,7 +211,16 @@ mod tests {
         for call in SocketCall::ALL {
             assert_eq!(call.to_string().parse(), Ok(call));
         }
-        assert_eq!((parse_flag("true"), parse_flag(" false")), (Ok(true), Ok(false)));
+        for part in Connections::ALL {
+            assert_eq!(part.to_string().parse(), Ok(part));
+        }
+        for visibility in Visibility::ALL {
+            assert_eq!(visibility.to_string().parse(), Ok(visibility));
+        }
+        for unit in Unit::ALL {
+            assert_eq!(unit.to_string().parse(), Ok(unit));
+        }
+        assert_eq!((parse_flag("true"), parse_flag(" false ")), (Ok(true), Ok(false)));
         assert!(parse_flag("yes").is_err());
     }
 
