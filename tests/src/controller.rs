@@ -54,7 +54,10 @@ fn program() -> PathBuf {
 /// `kchaos` with these arguments, which have no blanks in them, in an environment of ours.
 pub fn command(arguments: &str) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments.split_whitespace()).env_remove("KCHAOS_LOG").env_remove("DOCKER_HOST");
+    command.args(arguments.split_whitespace());
+    for variable in ["KCHAOS_LOG", "DOCKER_HOST", "KUBERNETES_SERVICE_HOST"] {
+        command.env_remove(variable);
+    }
     if let Ok(docker) = docker::daemon() {
         command.env("DOCKER_HOST", &docker.host);
     }
@@ -86,6 +89,15 @@ pub fn run_in(cgroup: &Cgroup, arguments: &str) -> anyhow::Result<Ended> {
 pub fn inject(arguments: &str) -> anyhow::Result<Running> {
     let limit = if arguments.contains("--for ") { "" } else { "--for 60s" };
     let mut running = Running::start(command(&format!("inject {arguments} --json {limit}")))?;
+    running.wait_for(ON)?;
+    Ok(running)
+}
+
+/// The same with a variable of its environment set.
+pub fn inject_with(variables: &[(&str, String)], arguments: &str) -> anyhow::Result<Running> {
+    let mut command = command(&format!("inject {arguments} --json --for 60s"));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut running = Running::start(command)?;
     running.wait_for(ON)?;
     Ok(running)
 }

@@ -130,13 +130,23 @@ impl Drop for Container {
     }
 }
 
+/// The only other machine on a container's network is its gateway, which is spared unless somebody insists.
 fn loss_hits_a_container_by_name() -> anyhow::Result<()> {
     let daemon = daemon().as_ref().map_err(anyhow::Error::msg)?;
     let container = Container::start(daemon)?;
     let gateway = container.gateway()?;
     let before = container.answered(&gateway)?;
     ensure!(before == 3, "{before} of 3 echo requests are answered before anything is injected");
-    let kchaos = controller::inject(&format!("loss --percent 100 --on docker:{}", container.name))?;
+    let arguments = format!("loss --percent 100 --on docker:{}", container.name);
+    let kchaos = controller::inject(&arguments)?;
+    let spared = container.answered(&gateway)?;
+    let ended = kchaos.interrupt()?;
+    ensure!(
+        spared == 3,
+        "{spared} of 3 echo requests to the gateway were answered, which is spared by default"
+    );
+    ensure!(ended.outcome("filtered")? == 3, "{}", ended.output);
+    let kchaos = controller::inject(&format!("{arguments} --allow-defaults false"))?;
     let during = container.answered(&gateway)?;
     ensure!(during == 0, "{during} of 3 echo requests were answered though all are lost");
     let ended = kchaos.interrupt()?;

@@ -71,6 +71,39 @@ impl<'a> Flow<'a> {
         Ok(arrived.into_iter().map(|number| number - first).collect())
     }
 
+    /// How many of `count` more packets arrive, and what the sender was told where a call failed.
+    pub fn send_and_hear(&mut self, count: u64) -> anyhow::Result<(u64, Vec<String>)> {
+        let (first, socket) = (self.next, self.socket);
+        self.next += count;
+        match self.victim.ask(Ask::SendNumbers { socket, to: None, first, count })? {
+            Answer::Refused(refused) => Ok((program::numbers(&self.receiver)?.len() as u64, refused)),
+            other => bail!("expected failures, got {other:?}"),
+        }
+    }
+
+    /// The same as `send` in trains of `length`, each of which the victim sends by one call and the kernel cuts up.
+    pub fn send_trains(&mut self, trains: u64, length: u64) -> anyhow::Result<Vec<u64>> {
+        let (first, socket) = (self.next, self.socket);
+        self.next += trains * length;
+        self.victim.ask(Ask::SendTrains { socket, first, trains, length })?;
+        let arrived = program::numbers(&self.receiver)?;
+        ensure!(arrived.is_sorted_by(|one, next| one < next), "packets arrived twice or in another order");
+        Ok(arrived.into_iter().map(|number| number - first).collect())
+    }
+
+    /// Sends `count` packets at an even pace. When each was sent, in nanoseconds of CLOCK_MONOTONIC, and whether it is
+    /// lost.
+    pub fn paced(&mut self, count: u64, every: Duration) -> anyhow::Result<Vec<(u64, bool)>> {
+        let every_us = every.as_micros() as u64;
+        match self.victim.ask(Ask::SendTimes { socket: self.socket, count, every_us })? {
+            Answer::Numbers(sent) => {
+                let arrived = program::numbers(&self.receiver)?;
+                Ok(sent.into_iter().map(|time| (time, arrived.binary_search(&time).is_err())).collect())
+            }
+            other => bail!("expected times, got {other:?}"),
+        }
+    }
+
     /// How many of `count` more packets are lost.
     pub fn lost(&mut self, count: u64) -> anyhow::Result<u64> {
         Ok(count - self.send(count)?.len() as u64)

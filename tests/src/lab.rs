@@ -175,7 +175,8 @@ async fn bring_up(handle: &Handle, device: &str, addresses: &[IpAddr]) -> io::Re
     handle.link().set(up(index)).execute().await.map_err(io::Error::other)
 }
 
-async fn ifindex(handle: &Handle, device: &str) -> io::Result<u32> {
+/// The index of a device.
+pub async fn ifindex(handle: &Handle, device: &str) -> io::Result<u32> {
     let mut links = handle.link().get().match_name(device).execute();
     let link = links.try_next().await.map_err(io::Error::other)?;
     link.map(|link| link.header.index).ok_or_else(|| io::Error::other(format!("no device {device}")))

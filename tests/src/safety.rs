@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A lease lasts 3 s (`chaos_common::lease::LEASE_NS`); a busy machine may look a moment late.
-const LEASE: Duration = Duration::from_millis(3_500);
+pub const LEASE: Duration = Duration::from_millis(3_500);
 
 pub fn tests() -> Vec<Test> {
     tests![

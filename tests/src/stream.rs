@@ -3,13 +3,14 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use anyhow::ensure;
 
 use crate::{
     lab::{INSIDE, INSIDE_V6, Lab},
-    victim::{Socket, Tcp, Victim, program},
+    victim::{Ask, Socket, Tcp, Victim, program},
 };
 
 /// A TCP connection from a victim to us, who read everything.
@@ -35,6 +36,12 @@ impl<'a> Stream<'a> {
         let acked = self.victim.write(self.socket, bytes)?;
         ensure!(acked == bytes, "of {bytes} bytes only {acked} were acknowledged in time");
         Ok(())
+    }
+
+    /// Sends so much, and says how much of it has been acknowledged in time.
+    pub fn try_deliver(&self, bytes: u64, within: Duration) -> anyhow::Result<u64> {
+        let within_ms = within.as_millis() as u64;
+        self.victim.count(Ask::Write { socket: self.socket, bytes, within_ms })
     }
 
     /// The victim's view.

@@ -229,7 +229,7 @@ mod tests {
             (&[("ramp", "0,20,5s"), ("correlation", "100")], "correlation: with so much"),
             (&[FIVE_PERCENT, ("ramp", "0,20,5s")], "ramp: `percent` is given already"),
             (&[FIVE_PERCENT, ("connections", "new"), ("protocol", "udp")], "connections: udp has no"),
-            (&[FIVE_PERCENT, ("allow_defaults", "no")], "allow_defaults: `no` is neither"),
+            (&[FIVE_PERCENT, ("allow_defaults", "no")], "allow_defaults: `no` is not"),
             (&[FIVE_PERCENT, ("visibility", "local"), ("direction", "both")], "visibility: what arrives"),
             (&[("every", "5"), ("unit", "segments")], "unit: a single segment"),
             (&[("ramp", "0,20,5s"), ("unit", "segments"), ("correlation", "5")], "unit: how a chain"),

@@ -1,6 +1,6 @@
 //! Which packets are hit, and which are spared.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
 
@@ -22,7 +22,8 @@ pub fn tests() -> Vec<Test> {
         EGRESS: loss_can_be_limited_to_a_port_of_the_peer, loss_can_be_limited_to_a_port_of_the_target,
             loss_can_be_limited_to_udp, loss_can_be_limited_to_tcp, loss_can_be_limited_to_icmp,
             loss_can_be_limited_to_peers_v4, loss_can_be_limited_to_peers_v6, loss_filters_combine,
-            loss_spares_allowed_peers, loss_spares_allowed_ports_at_either_end
+            loss_spares_allowed_peers, loss_spares_allowed_ports_at_either_end,
+            loss_can_be_limited_to_new_connections, loss_can_be_limited_to_established_connections
     ]
 }
 
@@ -176,4 +177,44 @@ fn loss_spares_allowed_ports_at_either_end() -> anyhow::Result<()> {
     let options = format!("--allow :7002,:{}", peers_port.port()?);
     let flows: (&mut [_], &mut [_]) = (&mut [&mut hit], &mut [&mut own_port, &mut peers_port]);
     hits(&cgroup, &options, flows)
+}
+
+/// What is there goes on; nothing new comes about.
+fn loss_can_be_limited_to_new_connections() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let (mut udp, stream) = (Flow::new(&lab, &victim)?, Stream::new(&lab, &victim, OUTSIDE)?);
+    stream.deliver(BYTES)?;
+    let kchaos =
+        controller::inject(&format!("loss --percent 100 --connections new --on {}", cgroup.target()))?;
+    stream.deliver(BYTES)?;
+    ensure!(stream.receiver()?.out_of_order == 0, "an established connection was hit");
+    udp.is_open("during")?;
+    ensure!(!connects(&lab, &victim)?, "a connection was made though no SYN gets out");
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    // The SYN, and at least the one sent again after a second.
+    ensure!((2..5).contains(&ended.outcome("injected")?), "{}", ended.output);
+    ensure!(connects(&lab, &victim)?, "no connection could be made afterwards");
+    Ok(())
+}
+
+/// A SYN gets through and is answered, but no data follows.
+fn loss_can_be_limited_to_established_connections() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let (mut udp, stream) = (Flow::new(&lab, &victim)?, Stream::new(&lab, &victim, OUTSIDE)?);
+    stream.deliver(BYTES)?;
+    let target = cgroup.target();
+    let kchaos = controller::inject(&format!("loss --percent 100 --connections established --on {target}"))?;
+    ensure!(connects(&lab, &victim)?, "a SYN is lost, or its answer");
+    udp.is_open("during")?;
+    let acked = stream.try_deliver(BYTES, Duration::from_secs(1))?;
+    ensure!(acked == 0, "{acked} bytes got through");
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    ensure!(ended.outcome("filtered")? > 200, "neither UDP nor the SYN was filtered out: {}", ended.output);
+    let acked = stream.try_deliver(BYTES, Duration::from_secs(20))?;
+    ensure!(acked == 2 * BYTES, "{acked} bytes got through afterwards, those held back included");
+    Ok(())
 }

@@ -8,6 +8,9 @@ mod rate;
 mod refuse;
 mod reorder;
 mod reset;
+mod segments;
+mod shape;
+mod spared;
 mod tcp;
 mod udp;
 
@@ -25,6 +28,11 @@ pub fn tests() -> Vec<Test> {
         reorder::tests(),
         refuse::tests(),
         reset::tests(),
+        spared::tests(),
+        limits::tests(),
+        shape::tests(),
+        models::tests(),
+        segments::tests(),
     ]
     .into_iter()
     .flatten()

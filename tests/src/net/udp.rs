@@ -16,7 +16,8 @@ const PACKETS: u64 = 4_000;
 pub fn tests() -> Vec<Test> {
     tests![
         EGRESS: loss_of_nothing_on_egress, loss_of_1_percent_on_egress, loss_of_30_percent_on_egress,
-            loss_of_everything_on_egress, loss_is_not_told_to_the_sender;
+            loss_of_everything_on_egress, loss_is_not_told_to_the_sender,
+            loss_is_told_to_the_sender_if_asked_for;
         INGRESS: loss_of_30_percent_on_ingress, loss_of_everything_on_ingress
     ]
 }
@@ -96,5 +97,27 @@ fn loss_is_not_told_to_the_sender() -> anyhow::Result<()> {
     let errors = victim.count(Ask::ErrorQueue { socket: flow.socket() })?;
     ensure!(errors == 0, "{errors} errors in the sender's queue");
     kchaos.interrupt()?.ensure_code(exit::OK)?;
+    flow.is_open("after")
+}
+
+/// Each packet lost is one call that fails, for whoever has asked for errors; and no other.
+fn loss_is_told_to_the_sender_if_asked_for() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut flow = Flow::new(&lab, &victim)?;
+    flow.is_open("before")?;
+    let arguments = format!("loss --percent 30 --visibility local --on {}", cgroup.target());
+    let kchaos = controller::inject(&arguments)?;
+    let (arrived, told) = flow.send_and_hear(PACKETS)?;
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    let lost = PACKETS - arrived;
+    let injected = ended.outcome("injected")?;
+    ensure!(
+        lost > 0 && (told.len() as u64, injected) == (lost, lost),
+        "{lost} lost, {injected} counted, {} calls failed",
+        told.len()
+    );
+    ensure!(told.iter().all(|told| told.contains("No buffer space")), "told otherwise: {:?}", told[0]);
     flow.is_open("after")
 }

@@ -46,6 +46,10 @@ pub enum Ask {
     SendStamped { socket: Socket, first: u64, count: u64, gap_us: u64 },
     /// Mark what a socket sends.
     Mark { socket: Socket, mark: u32 },
+    /// Send numbered packets, `length` of them in each call: the kernel cuts such a train into packets (UDP GSO).
+    SendTrains { socket: Socket, first: u64, trains: u64, length: u64 },
+    /// Send `count` packets at an even pace, each numbered by the clock, and say by what numbers.
+    SendTimes { socket: Socket, count: u64, every_us: u64 },
     /// Say which numbers have arrived, in that order.
     Numbers { socket: Socket },
     /// Say how many errors the network has reported.
@@ -100,6 +104,8 @@ pub enum Answer {
 pub struct Tcp {
     /// Segments sent again.
     pub retransmitted: u32,
+    /// Segments sent, of whatever kind.
+    pub segments_out: u32,
     /// Segments that arrived out of order: the receiver's view of a gap.
     pub out_of_order: u32,
     /// Data segments sent, those sent again included.

@@ -110,6 +110,13 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
             setsockopt(udp(sockets, socket)?, sockopt::Mark, &mark)?;
             Ok(Answer::Done)
         }
+        Ask::SendTrains { socket, first, trains, length } => {
+            send_trains(udp(sockets, socket)?, first, trains, length).map(|()| Answer::Done)
+        }
+        Ask::SendTimes { socket, count, every_us } => {
+            let every = Duration::from_micros(every_us);
+            send_times(udp(sockets, socket)?, count, every).map(Answer::Numbers)
+        }
         Ask::Numbers { socket } => numbers(udp(sockets, socket)?).map(Answer::Numbers),
         Ask::ErrorQueue { socket } => error_queue(udp(sockets, socket)?).map(Answer::Count),
         Ask::Write { socket, bytes, within_ms } => {
@@ -198,6 +205,33 @@ fn send_stamped(socket: &UdpSocket, first: u64, count: u64, gap: Duration) -> Ve
 /// The clock by which the kernel stamps what arrives.
 fn realtime_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+fn send_trains(socket: &UdpSocket, first: u64, trains: u64, length: u64) -> io::Result<()> {
+    const NUMBER_BYTES: i32 = size_of::<u64>() as i32;
+    setsockopt(socket, sockopt::UdpGsoSegment, &NUMBER_BYTES)?;
+    for train in 0..trains {
+        let begin = first + train * length;
+        let numbers: Vec<u8> = (begin..begin + length).flat_map(u64::to_be_bytes).collect();
+        socket.send(&numbers)?;
+        if train % (BURST / length).max(1) == 0 {
+            thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// Late packets do not make later ones late: each has its time.
+fn send_times(socket: &UdpSocket, count: u64, every: Duration) -> io::Result<Vec<u64>> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for number in 0..count {
+        thread::sleep((every * number as u32).saturating_sub(start.elapsed()));
+        let now_ns = kchaos::kernel::monotonic_ns();
+        socket.send(&now_ns.to_be_bytes())?;
+        times.push(now_ns);
+    }
+    Ok(times)
 }
 
 /// Every number that has arrived, and those that arrive until it is quiet.
@@ -342,6 +376,7 @@ pub fn tcp_info(stream: &TcpStream) -> io::Result<Tcp> {
     Ok(Tcp {
         retransmitted: word(100),
         bytes_acked: long(120),
+        segments_out: word(136),
         data_segments_out: word(156),
         out_of_order: word(224),
     })
