@@ -1,5 +1,6 @@
 //! The catalogue of faults, and planning: pure, no I/O.
 
+pub mod attachment;
 pub mod capability;
 pub mod catalogue;
 pub mod clause;

@@ -4,14 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use chaos_common::{
     Rule, Target as TargetEntry, When,
-    names::program,
     net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
     shape::Shape,
 };
 
+pub use super::attachment::{Attachment, Place, TC_ORDER, Via, tc_rank};
 use super::{
     Fault, Limits, NetFault, Pattern,
+    attachment::{attachments, places},
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
     course::Course,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     experiment::hypothesis::Metric,
-    target::{Cgroup, Device, Group, Netns, Scope, root_qdisc::Fq},
+    target::{Cgroup, Group, Scope, root_qdisc::Fq},
 };
 
 /// How *this* kernel will do it.
@@ -101,76 +102,6 @@ pub struct PlannedTarget {
     pub group: Group,
     /// What goes into the map.
     pub entry: TargetEntry,
-}
-
-/// One program at one place.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Attachment {
-    /// A program at a device's packets.
-    Tc {
-        /// By which of tc's two doors.
-        via: Via,
-        /// The program.
-        program: &'static str,
-        /// Which way, seen from the device's network namespace.
-        direction: Direction,
-        /// The device.
-        at: Place,
-    },
-    /// A link at a cgroup's packets.
-    CgroupSkb {
-        /// The program.
-        program: &'static str,
-        /// Which way.
-        direction: Direction,
-        /// Where.
-        cgroup: Cgroup,
-    },
-    /// A link where a cgroup's calls on sockets pass.
-    CgroupSock {
-        /// The program.
-        program: &'static str,
-        /// Where.
-        cgroup: Cgroup,
-    },
-    /// Requests to sock_diag, from the controller.
-    SockDiag {
-        /// For which rule.
-        rule: u32,
-        /// How often; at once and never again if `None`.
-        every: Option<Duration>,
-        /// Where.
-        netns: Netns,
-    },
-    /// A raw tracepoint, on the whole host.
-    RawTracepoint {
-        /// The program.
-        program: &'static str,
-        /// Where.
-        tracepoint: &'static str,
-    },
-}
-
-/// How a program gets at a device's packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// A TCX link, before everybody else's.
-    Tcx,
-    /// A tc filter, on a clsact qdisc that is added if the device has none.
-    Clsact,
-}
-
-/// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
-/// them, and what holds them back comes last.
-pub const TC_ORDER: &[&str] = &[program::LOSS_EGRESS, program::SHAPE_EGRESS];
-
-/// A device in a network namespace.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Place {
-    /// The namespace.
-    pub netns: Netns,
-    /// The device.
-    pub device: Device,
 }
 
 /// What a human should know before saying yes.
@@ -458,112 +389,6 @@ fn levels(scope: &Scope) -> Result<Levels, PlanError> {
         *entry = level;
     }
     Ok(levels)
-}
-
-/// Counters first, so that nothing is injected uncounted.
-fn attachments(
-    rules: &[PlannedRule],
-    scope: &Scope,
-    metrics: &[Metric],
-) -> Result<Vec<Attachment>, PlanError> {
-    let mut attachments = Vec::new();
-    if metrics.contains(&Metric::TxPackets) {
-        for cgroup in topmost(scope, |_| true) {
-            let at =
-                |program, direction| Attachment::CgroupSkb { program, direction, cgroup: cgroup.clone() };
-            attachments.push(at(program::STEADY_EGRESS, Direction::Egress));
-            attachments.push(at(program::STEADY_INGRESS, Direction::Ingress));
-        }
-    }
-    if metrics.contains(&Metric::Syscalls) {
-        attachments
-            .push(Attachment::RawTracepoint { program: program::STEADY_SYSCALLS, tracepoint: "sys_exit" });
-    }
-    if metrics.contains(&Metric::TcpRetransRatio) {
-        let (program, tracepoint) = (program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
-        attachments.push(Attachment::RawTracepoint { program, tracepoint });
-    }
-    for way in distinct_ways(rules) {
-        let Way { direction, mechanism, hook: Hook { program, .. } } = way;
-        let tc = |via| {
-            let at_each = move |at| Attachment::Tc { via, program, direction, at };
-            places(scope).map(|places| places.into_iter().map(at_each))
-        };
-        match mechanism {
-            Mechanism::TcxEgress => attachments.extend(tc(Via::Tcx)?),
-            Mechanism::ClsactEgress => attachments.extend(tc(Via::Clsact)?),
-            // Not a program, but the host change that a program needs.
-            Mechanism::Fq => {}
-            Mechanism::CgroupSock => {
-                let experiment = topmost(scope, |group| group == Group::Experiment);
-                attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));
-            }
-            // No program of ours asks it.
-            Mechanism::SockDiag => {}
-            Mechanism::CgroupSkbIngress => {
-                let experiment = topmost(scope, |group| group == Group::Experiment);
-                attachments.extend(experiment.map(|cgroup| Attachment::CgroupSkb {
-                    program,
-                    direction,
-                    cgroup,
-                }));
-            }
-        }
-    }
-    for (number, planned) in (0..).zip(rules) {
-        if let Fault::Reset(reset) = &planned.fault {
-            attachments.extend(reset.attachments(number, scope));
-        }
-    }
-    Ok(attachments)
-}
-
-/// Each program once, those first that a packet meets last: a TCX link is put before those that are there.
-fn distinct_ways(rules: &[PlannedRule]) -> Vec<Way> {
-    let mut ways: Vec<Way> = Vec::new();
-    for way in rules.iter().flat_map(|rule| &rule.ways) {
-        if !ways.contains(way) {
-            ways.push(*way);
-        }
-    }
-    ways.sort_by_key(|way| std::cmp::Reverse(tc_rank(way.hook.program)));
-    ways
-}
-
-/// How many of [`TC_ORDER`] come before a program.
-pub fn tc_rank(program: &str) -> usize {
-    TC_ORDER.iter().position(|other| *other == program).unwrap_or(TC_ORDER.len())
-}
-
-/// The cgroups that no other member lies above: programs attached there see the packets of all below, and
-/// attached to both they would see some twice.
-fn topmost(scope: &Scope, wanted: impl Fn(Group) -> bool) -> impl Iterator<Item = Cgroup> {
-    let members: Vec<&Cgroup> =
-        scope.members.iter().filter(|member| wanted(member.group)).map(|member| &member.cgroup).collect();
-    let below_another =
-        |cgroup: &Cgroup| members.iter().any(|o| o.id != cgroup.id && o.contains(&cgroup.path));
-    let topmost: Vec<Cgroup> =
-        members.iter().filter(|cgroup| !below_another(cgroup)).map(|c| (*c).clone()).collect();
-    topmost.into_iter()
-}
-
-/// Every device of every namespace of the experimental group, once.
-fn places(scope: &Scope) -> Result<Vec<Place>, PlanError> {
-    let mut places: Vec<Place> = Vec::new();
-    for (_, member) in scope.group(Group::Experiment) {
-        if member.namespaces.iter().all(|namespace| namespace.devices.is_empty()) {
-            return Err(PlanError::NoDevices { target: member.target.to_string() });
-        }
-        for namespace in &member.namespaces {
-            for device in &namespace.devices {
-                let place = Place { netns: namespace.netns.clone(), device: device.clone() };
-                if !places.contains(&place) {
-                    places.push(place);
-                }
-            }
-        }
-    }
-    Ok(places)
 }
 
 fn residue(attachments: &[Attachment]) -> Option<Note> {
