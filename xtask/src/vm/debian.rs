@@ -10,11 +10,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::run::{capture, run_within};
+use crate::{
+    run::{capture, run_within},
+    setup,
+};
 
 /// Where Debian is when the machine's own sources do not say.
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// What has it; distributions made from Debian do not install it.
+const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 const UPDATE_WITHIN: Duration = Duration::from_secs(300);
 const DOWNLOAD_WITHIN: Duration = Duration::from_secs(900);
 
@@ -28,6 +33,7 @@ impl Archive {
     pub(super) fn open(folder: &Path, suites: &[&str]) -> Result<Self> {
         which::which("apt-get")
             .context("the lab's kernels are packages of Debian, and there is no apt-get here")?;
+        setup::ensure_packages(&[KEYRING_PACKAGE])?;
         for sub in ["lists/partial", "archives/partial", "none"] {
             fs::create_dir_all(folder.join(sub)).with_context(|| format!("creating {}", folder.display()))?;
         }
