@@ -22,7 +22,7 @@ use crate::{docker, lab::Cgroup};
 /// What `inject` says when the fault is on.
 const ON: &str = "Ctrl-C ends it";
 /// For a debug build on a busy machine to load everything.
-const ON_WITHIN: Duration = Duration::from_secs(20);
+const ON_WITHIN: Duration = Duration::from_secs(60);
 /// More than any run in here takes.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);

@@ -26,44 +26,57 @@ const WATCHDOG: Duration = Duration::from_secs(5);
 pub fn tests() -> Vec<Test> {
     tests![
         TCX: killed_at_every_step_of_a_tcx_injection;
-        CLSACT: killed_at_every_step_of_a_clsact_injection
+        CLSACT: killed_at_every_step_of_a_clsact_injection;
+        HOLD_TCX: killed_at_every_step_of_a_delay_by_tcx;
+        HOLD: killed_at_every_step_of_a_delay_by_clsact
     ]
 }
 
 fn killed_at_every_step_of_a_tcx_injection() -> anyhow::Result<()> {
-    killed_at_every_step(Mechanism::TcxEgress)
+    killed_at_every_step(LOSS, Mechanism::TcxEgress)
 }
 
 fn killed_at_every_step_of_a_clsact_injection() -> anyhow::Result<()> {
-    killed_at_every_step(Mechanism::ClsactEgress)
+    killed_at_every_step(LOSS, Mechanism::ClsactEgress)
 }
 
-fn killed_at_every_step(mechanism: Mechanism) -> anyhow::Result<()> {
+fn killed_at_every_step_of_a_delay_by_tcx() -> anyhow::Result<()> {
+    killed_at_every_step(DELAY, Mechanism::TcxEgress)
+}
+
+fn killed_at_every_step_of_a_delay_by_clsact() -> anyhow::Result<()> {
+    killed_at_every_step(DELAY, Mechanism::ClsactEgress)
+}
+
+const LOSS: &str = "loss --percent 100";
+/// Longer than anybody waits, so that the way is shut.
+const DELAY: &str = "delay --by 9s";
+
+fn killed_at_every_step(fault: &str, mechanism: Mechanism) -> anyhow::Result<()> {
     let _alone = controller::sweeps();
     for point in FaultPoint::ALL {
-        killed_at(point, mechanism)
-            .with_context(|| format!("killed at {} with {mechanism}", point.name()))?;
+        killed_at(point, fault, mechanism)
+            .with_context(|| format!("{fault} killed at {} with {mechanism}", point.name()))?;
     }
     Ok(())
 }
 
 /// Whatever had been done by then: the fault is gone within the lease, and a sweep leaves nothing.
-fn killed_at(point: FaultPoint, mechanism: Mechanism) -> anyhow::Result<()> {
+fn killed_at(point: FaultPoint, fault: &str, mechanism: Mechanism) -> anyhow::Result<()> {
     let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
     let victim = Victim::start(&lab, &cgroup)?;
     let before = Snapshot::take(&lab, &[&cgroup])?;
     let mut flow = Flow::new(&lab, &victim)?;
     flow.is_open("before")?;
     let target = cgroup.target();
-    let mut command = controller::command(&format!(
-        "inject loss --percent 100 --for 1s --mechanism {mechanism} --on {target}"
-    ));
+    let mut command =
+        controller::command(&format!("inject {fault} --for 1s --mechanism {mechanism} --on {target}"));
     command.env("KCHAOS_DIE_AT", point.name());
     let kchaos = Running::start(command)?;
     let pid = kchaos.pid();
     let ended = kchaos.ended()?;
     let dead = Instant::now();
-    if is_reached(point, mechanism) {
+    if is_reached(point, fault, mechanism) {
         ensure!(
             ended.code.is_none(),
             "it did not die: build kchaos with the feature fault-points; {ended:?}"
@@ -79,10 +92,13 @@ fn killed_at(point: FaultPoint, mechanism: Mechanism) -> anyhow::Result<()> {
     before.ensure_restored(&lab, &[&cgroup], pid)
 }
 
-/// Only an injection by clsact adds a qdisc.
-fn is_reached(point: FaultPoint, mechanism: Mechanism) -> bool {
-    !matches!(point, FaultPoint::ClsactNoted | FaultPoint::ClsactAdded)
-        || mechanism == Mechanism::ClsactEgress
+/// Only an injection by clsact adds that qdisc, and only one that holds packets back an fq.
+fn is_reached(point: FaultPoint, fault: &str, mechanism: Mechanism) -> bool {
+    match point {
+        FaultPoint::ClsactNoted | FaultPoint::ClsactAdded => mechanism == Mechanism::ClsactEgress,
+        FaultPoint::FqNoted | FaultPoint::FqAdded => fault == DELAY,
+        _ => true,
+    }
 }
 
 /// A watchdog works beside us; a sweep at the same time is harmless, but what is restored is looked at once.

@@ -52,6 +52,11 @@ impl<'a> Lags<'a> {
         Ok(Self { victim, socket, receiver, next: 0, timers_late_ms: 0.0 })
     }
 
+    /// How many it has sent.
+    pub fn sent(&self) -> u64 {
+        self.next
+    }
+
     /// Our port.
     pub fn port(&self) -> anyhow::Result<u16> {
         Ok(self.receiver.local_addr()?.port())
@@ -138,6 +143,19 @@ fn receive(socket: &UdpSocket) -> anyhow::Result<Option<([u8; 16], u64)>> {
     };
     let stamp = stamp.ok_or_else(|| anyhow!("the kernel has not said when a packet arrived"))?;
     Ok(Some((packet, stamp.tv_sec() as u64 * 1_000_000_000 + stamp.tv_nsec() as u64)))
+}
+
+/// Measures until it comes out right: a machine that is busy makes everything late, but not always.
+pub fn in_a_quiet_moment<T>(mut measure: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    const ATTEMPTS: u32 = 4;
+    for _ in 1..ATTEMPTS {
+        match measure() {
+            Err(error) => println!("once more: {error:#}"),
+            right => return right,
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    measure()
 }
 
 /// The lags alone, in order of arrival.

@@ -12,6 +12,7 @@ mod experiment;
 mod fault_point;
 mod flow;
 mod foreign;
+mod injection;
 mod lab;
 mod lag;
 mod need;

@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::ensure;
-use kchaos::target::root_qdisc::RootQdisc;
+use kchaos::{kernel::Injection, target::root_qdisc::RootQdisc};
 use nix::sys::signal::Signal;
 
 use crate::{
     Test,
-    controller::{self, Ended, exit},
+    controller::{self, exit},
     foreign::Foreign,
+    injection,
     lab::{Cgroup, DEVICE, Lab, OUTSIDE, OUTSIDE_V6},
-    lag::{Lags, in_order, lags, median, spread},
+    lag::{Arrival, Lags, in_a_quiet_moment, in_order, lags, median, spread},
     qdisc,
     snapshot::Snapshot,
     stream::Stream,
@@ -46,7 +47,7 @@ pub fn tests() -> Vec<Test> {
             delay_does_not_replace_a_root_qdisc_of_somebody, delays_of_two_injections_are_refused,
             delay_and_loss_of_two_injections_add_up,
             sigkill_ends_delay_and_the_watchdog_removes_fq, sigstop_ends_delay_within_the_lease,
-            what_is_held_back_arrives_after_the_end;
+            what_is_held_back_arrives_after_the_end, delay_and_rate_add_up, delays_add_up;
         HOLD_TCX: delay_by_tcx_leaves_marks_alone;
         HOLD_NETEM: delay_keeps_bulk_tcp_as_fast_as_netem
     ]
@@ -54,6 +55,10 @@ pub fn tests() -> Vec<Test> {
 
 /// Half of the packets take so long; never less, and not much more than timers are late here.
 fn is_near(when: &str, lags: &mut Lags<'_>, expected_ms: f64) -> anyhow::Result<()> {
+    in_a_quiet_moment(|| is_near_now(when, lags, expected_ms))
+}
+
+fn is_near_now(when: &str, lags: &mut Lags<'_>, expected_ms: f64) -> anyhow::Result<()> {
     let arrivals = lags.all(COUNT, GAP, QUIET)?;
     let (median, late) = (median(&arrivals), lags.timers_late_ms);
     let (least, most) =
@@ -67,14 +72,18 @@ fn is_near(when: &str, lags: &mut Lags<'_>, expected_ms: f64) -> anyhow::Result<
 }
 
 /// Delayed while it is injected, and neither before nor afterwards.
-fn delays(lags: &mut Lags<'_>, arguments: &str, expected_ms: f64) -> anyhow::Result<Ended> {
+fn delays(lags: &mut Lags<'_>, arguments: &str, expected_ms: f64) -> anyhow::Result<()> {
     is_near("before", lags, 0.0)?;
     let kchaos = controller::inject(arguments)?;
+    let before = lags.sent();
     is_near("during", lags, expected_ms)?;
+    let sent = lags.sent() - before;
     let ended = kchaos.interrupt()?;
     ended.ensure_code(exit::OK)?;
     is_near("after", lags, 0.0)?;
-    Ok(ended)
+    let (injected, failed) = (ended.outcome("injected")?, ended.outcome("failed")?);
+    ensure!((injected, failed) == (sent, 0), "{injected} of {sent} packets delayed, {failed} failed");
+    Ok(())
 }
 
 fn delay_of_50_ms_on_egress() -> anyhow::Result<()> {
@@ -89,10 +98,7 @@ fn delay_of_50_ms(address: IpAddr) -> anyhow::Result<()> {
     let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
     let victim = Victim::start(&lab, &cgroup)?;
     let mut lags = Lags::to(&lab, &victim, address)?;
-    let ended = delays(&mut lags, &format!("delay --by 50ms --on {}", cgroup.target()), 50.0)?;
-    let (injected, failed) = (ended.outcome("injected")?, ended.outcome("failed")?);
-    ensure!((injected, failed) == (COUNT, 0), "{injected} of {COUNT} packets delayed, {failed} failed");
-    Ok(())
+    delays(&mut lags, &format!("delay --by 50ms --on {}", cgroup.target()), 50.0)
 }
 
 fn delay_spares_a_neighbour() -> anyhow::Result<()> {
@@ -111,19 +117,24 @@ fn delay_spares_a_neighbour() -> anyhow::Result<()> {
 
 /// Each second packet, by the pattern that all faults have.
 fn delay_of_half_of_the_packets() -> anyhow::Result<()> {
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
-    let kchaos = controller::inject(&format!("delay --by 50ms --every 2 --on {}", cgroup.target()))?;
-    let arrivals = flow.all(COUNT, GAP, QUIET)?;
-    let ended = kchaos.interrupt()?;
-    ended.ensure_code(exit::OK)?;
-    let late = |arrival: &&crate::lag::Arrival| arrival.lag_ms > 40.0;
-    let odd = arrivals.iter().filter(late).filter(|arrival| arrival.number % 2 == 1).count() as u64;
-    let all = arrivals.iter().filter(late).count() as u64;
-    ensure!((odd, all) == (COUNT / 2, COUNT / 2), "{all} packets were late, {odd} of them each second one");
-    ensure!(ended.outcome("injected")? == COUNT / 2, "{}", ended.output);
-    is_near("after", &mut flow, 0.0)
+    in_a_quiet_moment(|| {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
+        let kchaos = controller::inject(&format!("delay --by 50ms --every 2 --on {}", cgroup.target()))?;
+        let arrivals = flow.all(COUNT, GAP, QUIET)?;
+        let ended = kchaos.interrupt()?;
+        ended.ensure_code(exit::OK)?;
+        let late = |arrival: &&Arrival| arrival.lag_ms > 40.0;
+        let odd = arrivals.iter().filter(late).filter(|arrival| arrival.number % 2 == 1).count() as u64;
+        let all = arrivals.iter().filter(late).count() as u64;
+        ensure!(
+            (odd, all) == (COUNT / 2, COUNT / 2),
+            "{all} packets were late, {odd} of them each second one"
+        );
+        ensure!(ended.outcome("injected")? == COUNT / 2, "{}", ended.output);
+        is_near("after", &mut flow, 0.0)
+    })
 }
 
 fn delay_can_be_limited_to_a_port() -> anyhow::Result<()> {
@@ -148,12 +159,12 @@ fn delay_in_a_dry_run_is_only_counted() -> anyhow::Result<()> {
     ensure!(qdisc::root(&lab.inside, DEVICE)? == before, "a dry run has changed the root qdisc");
     let ended = kchaos.interrupt()?;
     ended.ensure_code(exit::OK)?;
-    ensure!(ended.outcome("dry_run")? == COUNT && ended.outcome("injected")? == 0, "{}", ended.output);
+    ensure!(ended.outcome("dry_run")? == flow.sent() && ended.outcome("injected")? == 0, "{}", ended.output);
     Ok(())
 }
 
 /// What `count` packets make of a delay with these options.
-fn with(options: &str, count: u64) -> anyhow::Result<Vec<crate::lag::Arrival>> {
+fn with(options: &str, count: u64) -> anyhow::Result<Vec<Arrival>> {
     let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
     let victim = Victim::start(&lab, &cgroup)?;
     let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
@@ -177,58 +188,66 @@ fn ensure_within(lags: &[f64], from_ms: f64, to_ms: f64) -> anyhow::Result<()> {
 }
 
 fn delay_jitter_keeps_the_order() -> anyhow::Result<()> {
-    let arrivals = with("--by 50ms --jitter 20ms", 200)?;
-    ensure!(in_order(&arrivals), "packets have overtaken others");
-    let (mean, deviation) = spread(&arrivals);
-    println!("kept in order: {mean:.2} ± {deviation:.2} ms");
-    ensure_within(&lags(&arrivals), 30.0, 70.0)?;
-    // Those that wait for others are later than by themselves.
-    ensure!(mean > 50.0 && deviation > 4.0, "{mean:.2} ± {deviation:.2} ms");
-    Ok(())
+    in_a_quiet_moment(|| {
+        let arrivals = with("--by 50ms --jitter 20ms", 200)?;
+        ensure!(in_order(&arrivals), "packets have overtaken others");
+        let (mean, deviation) = spread(&arrivals);
+        println!("kept in order: {mean:.2} ± {deviation:.2} ms");
+        ensure_within(&lags(&arrivals), 30.0, 70.0)?;
+        // Those that wait for others are later than by themselves.
+        ensure!(mean > 50.0 && deviation > 4.0, "{mean:.2} ± {deviation:.2} ms");
+        Ok(())
+    })
 }
 
 fn delay_jitter_may_change_the_order() -> anyhow::Result<()> {
-    let arrivals = with("--by 50ms --jitter 20ms --order free", 400)?;
-    ensure!(!in_order(&arrivals), "no packet has overtaken another");
-    let (mean, deviation) = spread(&arrivals);
-    println!("in any order: {mean:.2} ± {deviation:.2} ms");
-    ensure_within(&lags(&arrivals), 30.0, 70.0)?;
-    // 20 ms / √3; the mean of 400 has a standard error of 0.6 ms.
-    ensure!(
-        (48.0..54.0).contains(&mean) && (9.5..13.6).contains(&deviation),
-        "{mean:.2} ± {deviation:.2} ms"
-    );
-    Ok(())
+    in_a_quiet_moment(|| {
+        let arrivals = with("--by 50ms --jitter 20ms --order free", 400)?;
+        ensure!(!in_order(&arrivals), "no packet has overtaken another");
+        let (mean, deviation) = spread(&arrivals);
+        println!("in any order: {mean:.2} ± {deviation:.2} ms");
+        ensure_within(&lags(&arrivals), 30.0, 70.0)?;
+        // 20 ms / √3; the mean of 400 has a standard error of 0.6 ms.
+        ensure!(
+            (48.0..54.0).contains(&mean) && (9.5..13.6).contains(&deviation),
+            "{mean:.2} ± {deviation:.2} ms"
+        );
+        Ok(())
+    })
 }
 
 /// A Pareto jitter: most packets somewhat earlier than the delay, few much later.
 fn delay_jitter_has_its_distribution() -> anyhow::Result<()> {
-    let arrivals = with("--by 50ms --jitter 20ms --distribution pareto --order free --seed 7", 400)?;
-    ensure_within(&lags(&arrivals), 50.0 - 20.0 * 2.0 / 3.0, 130.0)?;
-    let share = |above: f64| {
-        arrivals.iter().filter(|arrival| arrival.lag_ms > above).count() as f64 / arrivals.len() as f64
-    };
-    println!("pareto: {:.3} later than the delay, {:.3} much later", share(55.0), share(80.0));
-    // A quarter of a jitter above the mean are (1.5 + 0.25 · 3/4)^-3 = 21 %, one and a half (1.5 + 1.5 · 3/4)^-3 = 5.5 %.
-    ensure!((0.12..0.32).contains(&share(55.0)), "{} are later", share(55.0));
-    ensure!((0.02..0.11).contains(&share(80.0)), "{} are much later", share(80.0));
-    Ok(())
+    in_a_quiet_moment(|| {
+        let arrivals = with("--by 50ms --jitter 20ms --distribution pareto --order free --seed 7", 400)?;
+        ensure_within(&lags(&arrivals), 50.0 - 20.0 * 2.0 / 3.0, 130.0)?;
+        let share = |above: f64| {
+            arrivals.iter().filter(|arrival| arrival.lag_ms > above).count() as f64 / arrivals.len() as f64
+        };
+        println!("pareto: {:.3} later than the delay, {:.3} much later", share(55.0), share(80.0));
+        // A quarter of a jitter above the mean are (1.5 + 0.25 · 3/4)^-3 = 21 %, one and a half (1.5 + 1.5 · 3/4)^-3 = 5.5 %.
+        ensure!((0.12..0.32).contains(&share(55.0)), "{} are later", share(55.0));
+        ensure!((0.02..0.11).contains(&share(80.0)), "{} are much later", share(80.0));
+        Ok(())
+    })
 }
 
 fn delay_with_a_seed_is_the_same_again() -> anyhow::Result<()> {
-    let by_number = |seed: u32| {
-        let mut arrivals = with(&format!("--by 50ms --jitter 40ms --order free --seed {seed}"), COUNT)?;
-        arrivals.sort_by_key(|arrival| arrival.number);
-        anyhow::Ok(lags(&arrivals))
-    };
-    let near = |one: &[f64], other: &[f64]| {
-        one.iter().zip(other).filter(|(one, other)| (**one - **other).abs() < 2.0 * NEAR_MS).count() * 10
-            > one.len() * 9
-    };
-    let first = by_number(42)?;
-    ensure!(near(&first, &by_number(42)?), "the same seed has other delays");
-    ensure!(!near(&first, &by_number(43)?), "another seed has the same delays");
-    Ok(())
+    in_a_quiet_moment(|| {
+        let by_number = |seed: u32| {
+            let mut arrivals = with(&format!("--by 50ms --jitter 40ms --order free --seed {seed}"), COUNT)?;
+            arrivals.sort_by_key(|arrival| arrival.number);
+            anyhow::Ok(lags(&arrivals))
+        };
+        let near = |one: &[f64], other: &[f64]| {
+            one.iter().zip(other).filter(|(one, other)| (**one - **other).abs() < 2.0 * NEAR_MS).count() * 10
+                > one.len() * 9
+        };
+        let first = by_number(42)?;
+        ensure!(near(&first, &by_number(42)?), "the same seed has other delays");
+        ensure!(!near(&first, &by_number(43)?), "another seed has the same delays");
+        Ok(())
+    })
 }
 
 /// What others have marked stays marked, though it is a copy that is sent.
@@ -245,13 +264,13 @@ fn leaves_marks_alone(
     attach(&mut foreign, &lab)?;
     is_near("before", &mut flow, 0.0)?;
     let before = foreign.seen()?;
-    ensure!(before == COUNT, "{before} of {COUNT} packets had the mark before");
+    ensure!(before == flow.sent(), "{before} of {} packets had the mark before", flow.sent());
     let kchaos =
         controller::inject(&format!("delay --by 50ms --mechanism {mechanism} --on {}", cgroup.target()))?;
     is_near("during", &mut flow, 50.0)?;
     kchaos.interrupt()?.ensure_code(exit::OK)?;
-    let during = foreign.seen()? - before;
-    ensure!(during == COUNT, "{during} of {COUNT} packets had the mark");
+    let all = foreign.seen()?;
+    ensure!(all == flow.sent(), "{all} of {} packets had the mark", flow.sent());
     Ok(())
 }
 
@@ -319,24 +338,26 @@ fn delays_of_two_injections_are_refused() -> anyhow::Result<()> {
 
 /// Whichever comes first, the other sees the same packets.
 fn delay_and_loss_of_two_injections_add_up() -> anyhow::Result<()> {
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
-    let (loss, delay) = (
-        format!("loss --every 4 --on {}", cgroup.target()),
-        format!("delay --by 50ms --on {}", cgroup.target()),
-    );
-    for (first, second) in [(&loss, &delay), (&delay, &loss)] {
-        let (one, other) = (controller::inject(first)?, controller::inject(second)?);
-        let arrivals = flow.send(COUNT, GAP, QUIET)?;
-        other.interrupt()?.ensure_code(exit::OK)?;
-        one.interrupt()?.ensure_code(exit::OK)?;
-        let (count, median) = (arrivals.len() as u64, median(&arrivals));
-        ensure!(count == COUNT * 3 / 4, "{first}, then {second}: {count} of {COUNT} packets arrived");
-        let most = 50.0 + NEAR_MS + flow.timers_late_ms;
-        ensure!((49.9..most).contains(&median), "{first}, then {second}: they took {median:.3} ms");
-    }
-    is_near("after", &mut flow, 0.0)
+    in_a_quiet_moment(|| {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
+        let (loss, delay) = (
+            format!("loss --every 4 --on {}", cgroup.target()),
+            format!("delay --by 50ms --on {}", cgroup.target()),
+        );
+        for (first, second) in [(&loss, &delay), (&delay, &loss)] {
+            let (one, other) = (controller::inject(first)?, controller::inject(second)?);
+            let arrivals = flow.send(COUNT, GAP, QUIET)?;
+            other.interrupt()?.ensure_code(exit::OK)?;
+            one.interrupt()?.ensure_code(exit::OK)?;
+            let (count, median) = (arrivals.len() as u64, median(&arrivals));
+            ensure!(count == COUNT * 3 / 4, "{first}, then {second}: {count} of {COUNT} packets arrived");
+            let most = 50.0 + NEAR_MS + flow.timers_late_ms;
+            ensure!((49.9..most).contains(&median), "{first}, then {second}: they took {median:.3} ms");
+        }
+        is_near("after", &mut flow, 0.0)
+    })
 }
 
 fn sigkill_ends_delay_and_the_watchdog_removes_fq() -> anyhow::Result<()> {
@@ -411,6 +432,62 @@ fn what_is_held_back_arrives_after_the_end() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Several faults in one injection, which the command line has no way to ask for.
+fn with_faults(
+    faults: &[(&'static str, &[(&'static str, &str)])],
+    count: u64,
+) -> anyhow::Result<Vec<Arrival>> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
+    is_near("before", &mut flow, 0.0)?;
+    let mut injection = injection::inject(&cgroup, faults)?;
+    injection.arm(Duration::from_secs(2))?;
+    let arrivals = flow.all(count, Duration::ZERO, QUIET)?;
+    let rollback = injection.rollback();
+    ensure!(rollback.is_complete(), "{rollback:?}");
+    is_near("after", &mut flow, 0.0)?;
+    Ok(arrivals)
+}
+
+/// As if the slower wire were also longer.
+fn delay_and_rate_add_up() -> anyhow::Result<()> {
+    in_a_quiet_moment(|| {
+        const FRAME_BITS: f64 = 8.0 * (16.0 + 8.0 + 20.0 + 14.0);
+        let faults: [(_, &[_]); 2] = [("delay", &[("by", "50ms")]), ("rate", &[("bandwidth", "1mbit")])];
+        let arrivals = with_faults(&faults, 400)?;
+        let took = |at: usize| arrivals[at].at_ms - arrivals[0].at_ms;
+        let expected = 399.0 * FRAME_BITS / 1000.0;
+        println!(
+            "the first after {:.1} ms, the last {:.1} ms later ({expected:.1} expected)",
+            arrivals[0].lag_ms,
+            took(399)
+        );
+        ensure!(
+            arrivals[0].lag_ms > 50.0 && in_order(&arrivals),
+            "the first took {:.1} ms",
+            arrivals[0].lag_ms
+        );
+        ensure!((took(399) / expected - 1.0).abs() < 0.05, "{:.1} ms, expected {expected:.1} ms", took(399));
+        Ok(())
+    })
+}
+
+fn delays_add_up() -> anyhow::Result<()> {
+    in_a_quiet_moment(|| {
+        let faults: [(_, &[_]); 2] =
+            [("delay", &[("by", "20ms")]), ("delay", &[("by", "100ms"), ("every", "2")])];
+        let mut arrivals = with_faults(&faults, COUNT)?;
+        arrivals.sort_by_key(|arrival| arrival.number);
+        for arrival in &arrivals {
+            let least = if arrival.number % 2 == 1 { 120.0 } else { 20.0 };
+            let near = (least - 0.1..least + 60.0).contains(&arrival.lag_ms);
+            ensure!(near, "packet {} took {:.1} ms, expected {least} ms", arrival.number, arrival.lag_ms);
+        }
+        Ok(())
+    })
+}
+
 /// How long so many bytes take, on a connection of its own.
 fn delivery(lab: &Lab, victim: &Victim, bytes: u64) -> anyhow::Result<Duration> {
     let stream = Stream::new(lab, victim, OUTSIDE)?;
@@ -422,19 +499,21 @@ fn delivery(lab: &Lab, victim: &Victim, bytes: u64) -> anyhow::Result<Duration> 
 
 /// A packet that waits with its socket keeps TCP from sending more; a copy does not.
 fn delay_keeps_bulk_tcp_as_fast_as_netem() -> anyhow::Result<()> {
-    const BYTES: u64 = 16 << 20;
-    let mbit_per_s = |took: Duration| BYTES as f64 * 8e-6 / took.as_secs_f64();
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    let before = mbit_per_s(delivery(&lab, &victim, BYTES)?);
-    let kchaos = controller::inject(&format!("delay --by 50ms --on {}", cgroup.target()))?;
-    let ours = mbit_per_s(delivery(&lab, &victim, BYTES)?);
-    let ended = kchaos.interrupt()?;
-    ended.ensure_code(exit::OK)?;
-    ensure!(ended.outcome("failed")? == 0, "{}", ended.output);
-    qdisc::configure(&lab.inside, DEVICE, 0x77, "netem", Some(qdisc::netem_delay(50)))?;
-    let netem = mbit_per_s(delivery(&lab, &victim, BYTES)?);
-    println!("Mbit/s: {before:.0} without a fault, {ours:.1} with it, {netem:.1} with netem");
-    ensure!(ours > netem / 2.0, "{ours:.1} Mbit/s, with netem {netem:.1}");
-    Ok(())
+    in_a_quiet_moment(|| {
+        const BYTES: u64 = 16 << 20;
+        let mbit_per_s = |took: Duration| BYTES as f64 * 8e-6 / took.as_secs_f64();
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        let before = mbit_per_s(delivery(&lab, &victim, BYTES)?);
+        let kchaos = controller::inject(&format!("delay --by 50ms --on {}", cgroup.target()))?;
+        let ours = mbit_per_s(delivery(&lab, &victim, BYTES)?);
+        let ended = kchaos.interrupt()?;
+        ended.ensure_code(exit::OK)?;
+        ensure!(ended.outcome("failed")? == 0, "{}", ended.output);
+        qdisc::configure(&lab.inside, DEVICE, 0x77, "netem", Some(qdisc::netem_delay(50)))?;
+        let netem = mbit_per_s(delivery(&lab, &victim, BYTES)?);
+        println!("Mbit/s: {before:.0} without a fault, {ours:.1} with it, {netem:.1} with netem");
+        ensure!(ours > netem / 2.0, "{ours:.1} Mbit/s, with netem {netem:.1}");
+        Ok(())
+    })
 }

@@ -11,7 +11,7 @@ use crate::{
     Test,
     controller::{self, exit},
     lab::{Cgroup, Lab, OUTSIDE, OUTSIDE_V6},
-    lag::{Arrival, Lags, in_order},
+    lag::{Arrival, Lags, in_a_quiet_moment, in_order},
     stream::Stream,
     tests,
     victim::Victim,
@@ -30,15 +30,19 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn rate_of_1_mbit_on_egress() -> anyhow::Result<()> {
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE)?, FRAME_BITS)
+    in_a_quiet_moment(|| {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE)?, FRAME_BITS)
+    })
 }
 
 fn rate_of_1_mbit_on_egress_in_ipv6() -> anyhow::Result<()> {
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE_V6)?, FRAME_BITS_V6)
+    in_a_quiet_moment(|| {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE_V6)?, FRAME_BITS_V6)
+    })
 }
 
 /// From the first to the last.
@@ -67,71 +71,80 @@ fn holds(cgroup: &Cgroup, mut flow: Lags<'_>, frame_bits: f64) -> anyhow::Result
 
 /// After a silence so much goes at once; what follows pays it back.
 fn rate_lets_a_burst_go_at_once() -> anyhow::Result<()> {
-    const BURST: usize = 100;
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
-    let bytes = BURST as f64 * FRAME_BITS / 8.0;
-    let arguments = format!("rate --bandwidth 100kbit --burst {bytes}B --on {}", cgroup.target());
-    let kchaos = controller::inject(&arguments)?;
-    let arrivals = flow.all(BURST as u64 + 50, Duration::ZERO, QUIET)?;
-    kchaos.interrupt()?.ensure_code(exit::OK)?;
-    let (burst, rest) = (took_ms(&arrivals[..BURST]), took_ms(&arrivals[BURST..]));
-    let expected = 49.0 * FRAME_BITS / 100.0;
-    println!("burst {burst:.1} ms, then {rest:.1} ms of {expected:.1} ms");
-    ensure!(burst < 50.0, "the burst took {burst:.1} ms");
-    ensure!((rest / expected - 1.0).abs() < 0.05, "the rest took {rest:.1} ms, expected {expected:.1} ms");
-    Ok(())
+    in_a_quiet_moment(|| {
+        const BURST: usize = 100;
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
+        let bytes = BURST as f64 * FRAME_BITS / 8.0;
+        let arguments = format!("rate --bandwidth 100kbit --burst {bytes}B --on {}", cgroup.target());
+        let kchaos = controller::inject(&arguments)?;
+        let arrivals = flow.all(BURST as u64 + 50, Duration::ZERO, QUIET)?;
+        kchaos.interrupt()?.ensure_code(exit::OK)?;
+        let (burst, rest) = (took_ms(&arrivals[..BURST]), took_ms(&arrivals[BURST..]));
+        let expected = 49.0 * FRAME_BITS / 100.0;
+        println!("burst {burst:.1} ms, then {rest:.1} ms of {expected:.1} ms");
+        ensure!(burst < 50.0, "the burst took {burst:.1} ms");
+        ensure!(
+            (rest / expected - 1.0).abs() < 0.05,
+            "the rest took {rest:.1} ms, expected {expected:.1} ms"
+        );
+        Ok(())
+    })
 }
 
 /// A full queue loses what comes, and the sender is not told.
 fn rate_loses_what_would_wait_too_long() -> anyhow::Result<()> {
-    const COUNT: u64 = 1_000;
-    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
-    let victim = Victim::start(&lab, &cgroup)?;
-    let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
-    let kchaos =
-        controller::inject(&format!("rate --bandwidth 100kbit --limit 200ms --on {}", cgroup.target()))?;
-    let arrivals = flow.send(COUNT, Duration::ZERO, QUIET)?;
-    kchaos.interrupt()?.ensure_code(exit::OK)?;
-    // 43 fit into the queue; a slow sender makes room for some more.
-    let fits = 200.0 * 100.0 / FRAME_BITS;
-    let most = arrivals.iter().map(|arrival| arrival.lag_ms).fold(0.0, f64::max);
-    println!("{} of {COUNT} arrived, the last after {most:.1} ms; {fits:.1} fit", arrivals.len());
-    ensure!((fits as usize..fits as usize * 3).contains(&arrivals.len()), "{} arrived", arrivals.len());
-    ensure!(most < 230.0, "one waited for {most:.1} ms");
-    flow.all(COUNT, Duration::ZERO, QUIET).map(drop)
+    in_a_quiet_moment(|| {
+        const COUNT: u64 = 1_000;
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
+        let kchaos =
+            controller::inject(&format!("rate --bandwidth 100kbit --limit 200ms --on {}", cgroup.target()))?;
+        let arrivals = flow.send(COUNT, Duration::ZERO, QUIET)?;
+        kchaos.interrupt()?.ensure_code(exit::OK)?;
+        // 43 fit into the queue; a slow sender makes room for some more.
+        let fits = 200.0 * 100.0 / FRAME_BITS;
+        let most = arrivals.iter().map(|arrival| arrival.lag_ms).fold(0.0, f64::max);
+        println!("{} of {COUNT} arrived, the last after {most:.1} ms; {fits:.1} fit", arrivals.len());
+        ensure!((fits as usize..fits as usize * 3).contains(&arrivals.len()), "{} arrived", arrivals.len());
+        ensure!(most < 230.0, "one waited for {most:.1} ms");
+        flow.all(COUNT, Duration::ZERO, QUIET).map(drop)
+    })
 }
 
 fn rate_holds_for_bulk_tcp_and_spares_a_neighbour() -> anyhow::Result<()> {
-    const BYTES: u64 = 2_500_000;
-    let (lab, cgroup, neighbours) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
-    let (victim, neighbour) = (Victim::start(&lab, &cgroup)?, Victim::start(&lab, &neighbours)?);
-    let (hurt, spared) = (Stream::new(&lab, &victim, OUTSIDE)?, Stream::new(&lab, &neighbour, OUTSIDE)?);
-    let timed = |stream: &Stream<'_>| {
-        let start = Instant::now();
-        stream.deliver(BYTES)?;
-        anyhow::Ok(start.elapsed().as_secs_f64())
-    };
-    let before = timed(&hurt)?;
-    let kchaos = controller::inject(&format!("rate --bandwidth 10mbit --on {}", cgroup.target()))?;
-    let (during, neighbour) = thread::scope(|scope| {
-        let neighbour = scope.spawn(|| timed(&spared));
-        let during = timed(&hurt)?;
-        anyhow::Ok((during, neighbour.join().map_err(|_| anyhow!("delivering panicked"))??))
-    })?;
-    kchaos.interrupt()?.ensure_code(exit::OK)?;
-    let after = timed(&hurt)?;
-    // Full segments: 1448 bytes of 1514 with time stamps; the last is acknowledged at once.
-    let expected = BYTES as f64 * 8.0 / 10e6 * 1514.0 / 1448.0;
-    println!(
-        "{before:.2} s before, {during:.2} s during ({expected:.2} expected), {after:.2} s after; neighbour {neighbour:.2} s"
-    );
-    ensure!((during / expected - 1.0).abs() < 0.05, "it took {during:.2} s, expected {expected:.2} s");
-    let slowest = before.max(after).max(neighbour);
-    ensure!(
-        slowest < during / 2.0,
-        "{before:.2} s before, {after:.2} s after, {neighbour:.2} s for the neighbour"
-    );
-    Ok(())
+    in_a_quiet_moment(|| {
+        const BYTES: u64 = 2_500_000;
+        let (lab, cgroup, neighbours) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
+        let (victim, neighbour) = (Victim::start(&lab, &cgroup)?, Victim::start(&lab, &neighbours)?);
+        let (hurt, spared) = (Stream::new(&lab, &victim, OUTSIDE)?, Stream::new(&lab, &neighbour, OUTSIDE)?);
+        let timed = |stream: &Stream<'_>| {
+            let start = Instant::now();
+            stream.deliver(BYTES)?;
+            anyhow::Ok(start.elapsed().as_secs_f64())
+        };
+        let before = timed(&hurt)?;
+        let kchaos = controller::inject(&format!("rate --bandwidth 10mbit --on {}", cgroup.target()))?;
+        let (during, neighbour) = thread::scope(|scope| {
+            let neighbour = scope.spawn(|| timed(&spared));
+            let during = timed(&hurt)?;
+            anyhow::Ok((during, neighbour.join().map_err(|_| anyhow!("delivering panicked"))??))
+        })?;
+        kchaos.interrupt()?.ensure_code(exit::OK)?;
+        let after = timed(&hurt)?;
+        // Full segments: 1448 bytes of 1514 with time stamps; the last is acknowledged at once.
+        let expected = BYTES as f64 * 8.0 / 10e6 * 1514.0 / 1448.0;
+        println!(
+            "{before:.2} s before, {during:.2} s during ({expected:.2} expected), {after:.2} s after; neighbour {neighbour:.2} s"
+        );
+        ensure!((during / expected - 1.0).abs() < 0.05, "it took {during:.2} s, expected {expected:.2} s");
+        let slowest = before.max(after).max(neighbour);
+        ensure!(
+            slowest < during / 2.0,
+            "{before:.2} s before, {after:.2} s after, {neighbour:.2} s for the neighbour"
+        );
+        Ok(())
+    })
 }

@@ -8,7 +8,7 @@ use crate::{
     Test,
     controller::{self, exit},
     lab::{Cgroup, Lab, OUTSIDE, OUTSIDE_V6},
-    lag::{Arrival, Lags, in_order},
+    lag::{Arrival, Lags, in_a_quiet_moment, in_order},
     tests,
     victim::Victim,
 };
@@ -59,26 +59,30 @@ fn each_fifth(address: std::net::IpAddr) -> anyhow::Result<()> {
 }
 
 fn reorder_lets_each_fifth_overtake() -> anyhow::Result<()> {
-    each_fifth(OUTSIDE)
+    in_a_quiet_moment(|| each_fifth(OUTSIDE))
 }
 
 fn reorder_lets_each_fifth_overtake_in_ipv6() -> anyhow::Result<()> {
-    each_fifth(OUTSIDE_V6)
+    in_a_quiet_moment(|| each_fifth(OUTSIDE_V6))
 }
 
 fn reorder_lets_a_quarter_overtake() -> anyhow::Result<()> {
-    let (arrivals, injected) = with(OUTSIDE, "--percent 25", "injected")?;
-    let early = arrivals.iter().filter(|arrival| arrival.lag_ms < 30.0).count() as u64;
-    println!("{early} of {COUNT} overtook others");
-    ensure!(injected == early, "{injected} are reported, {early} were early");
-    // 50 are expected; outside of this lies one of ten million.
-    ensure!((20..=85).contains(&early), "{early} of {COUNT}");
-    overtake(&arrivals, |arrival| arrival.lag_ms < 30.0)
+    in_a_quiet_moment(|| {
+        let (arrivals, injected) = with(OUTSIDE, "--percent 25", "injected")?;
+        let early = arrivals.iter().filter(|arrival| arrival.lag_ms < 30.0).count() as u64;
+        println!("{early} of {COUNT} overtook others");
+        ensure!(injected == early, "{injected} are reported, {early} were early");
+        // 50 are expected; outside of this lies one of ten million.
+        ensure!((20..=85).contains(&early), "{early} of {COUNT}");
+        overtake(&arrivals, |arrival| arrival.lag_ms < 30.0)
+    })
 }
 
 fn reorder_in_a_dry_run_is_only_counted() -> anyhow::Result<()> {
-    let (arrivals, counted) = with(OUTSIDE, "--gap 5 --dry-run", "dry_run")?;
-    ensure!(counted == COUNT / 5 && in_order(&arrivals), "{counted} were counted");
-    ensure!(arrivals.iter().all(|arrival| arrival.lag_ms < 30.0), "packets were held back");
-    Ok(())
+    in_a_quiet_moment(|| {
+        let (arrivals, counted) = with(OUTSIDE, "--gap 5 --dry-run", "dry_run")?;
+        ensure!(counted == COUNT / 5 && in_order(&arrivals), "{counted} were counted");
+        ensure!(arrivals.iter().all(|arrival| arrival.lag_ms < 30.0), "packets were held back");
+        Ok(())
+    })
 }
