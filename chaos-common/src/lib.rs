@@ -13,10 +13,12 @@ pub mod pod;
 
 pub mod budget;
 pub mod chance;
+pub mod dns;
 pub mod leap;
 pub mod lease;
 pub mod names;
 pub mod net;
+pub mod packet;
 pub mod pattern;
 pub mod random;
 pub mod rule;

@@ -38,6 +38,12 @@ pub mod program {
         REFUSE_SETSOCKOPT = "refuse_setsockopt",
         /// cgroup getsockopt: refuses.
         REFUSE_GETSOCKOPT = "refuse_getsockopt",
+        /// tc egress: answers what leaves a device in the peer's name.
+        REJECT_EGRESS = "reject_egress",
+        /// cgroup_skb ingress: loses what reaches a cgroup's sockets, but for such answers.
+        REJECT_INGRESS = "reject_ingress",
+        /// tc egress: answers what asks a name server.
+        DNS_EGRESS = "dns_egress",
         /// cgroup_skb egress: counts only.
         STEADY_EGRESS = "steady_egress",
         /// cgroup_skb ingress: counts only.
@@ -100,6 +106,12 @@ pub mod map {
         SHAPE_FLOWS = "SHAPE_FLOWS",
         /// rule → [`Refusal`](crate::sock::Refusal).
         REFUSALS = "REFUSALS",
+        /// rule → `u32`, one of [`reject`](crate::net::reject).
+        REJECTS = "REJECTS",
+        /// rule → [`DnsAnswer`](crate::dns::DnsAnswer).
+        DNS_ANSWERS = "DNS_ANSWERS",
+        /// beginning of a [key](crate::dns::write_key) → clause mask.
+        DNS_NAMES = "DNS_NAMES",
         /// slot → [`Counters`](crate::Counters), per CPU.
         STEADY = "STEADY",
         /// 0 → `u64`: how often probe programs met a process of the probe.

@@ -32,6 +32,20 @@ pub mod hook {
     pub const REFUSE_SETSOCKOPT: usize = 28;
     /// Refuses getsockopt(2).
     pub const REFUSE_GETSOCKOPT: usize = 29;
+    /// Answers what leaves in the peer's name.
+    pub const REJECT_EGRESS: usize = 3;
+    /// Loses what arrives, but for the answers of [`REJECT_EGRESS`].
+    pub const REJECT_INGRESS: usize = 4;
+    /// Answers or loses what asks a name server.
+    pub const DNS_EGRESS: usize = 5;
+}
+
+/// How a packet is answered that cannot leave.
+pub mod reject {
+    /// A TCP segment by a reset; anything else disappears.
+    pub const RST: u32 = 0;
+    /// By ICMP's word that it is prohibited.
+    pub const ICMP: u32 = 1;
 }
 
 /// How many filter clauses one injection can hold: the width of a clause bitmask.
@@ -81,6 +95,8 @@ crate::pod! {
         pub any_peer_port: u64,
         /// Clauses that match whatever the cgroup's own port is.
         pub any_local_port: u64,
+        /// Clauses that match whatever name a packet asks for.
+        pub any_name: u64,
         /// Clauses that match TCP.
         pub tcp: u64,
         /// Clauses that match UDP.
@@ -109,6 +125,7 @@ impl NetConfig {
         any_peer: 0,
         any_peer_port: 0,
         any_local_port: 0,
+        any_name: 0,
         tcp: 0,
         udp: 0,
         icmp: 0,

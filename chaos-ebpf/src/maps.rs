@@ -8,12 +8,15 @@ use aya_ebpf::{
 };
 use chaos_common::{
     Counters, Leaps, Lease, Rule, RuleState, RuleStats, Target,
+    dns::{DnsAnswer, KEY_BYTES, MAX_NAME_ENTRIES},
     net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
     rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
     sock::Refusal,
     steady::SockLayout,
 };
+
+use crate::net::{dns::Query, turn::Answer};
 
 /// Whom anything concerns: one miss here is all that other cgroups pay.
 #[map]
@@ -73,6 +76,26 @@ pub static SHAPE_FLOWS: Array<u64> = Array::with_max_entries(FLOWS, 0);
 /// What the calls fail with that each rule refuses.
 #[map]
 pub static REFUSALS: Array<Refusal> = Array::with_max_entries(MAX_RULES, 0);
+
+/// How the rules answer that do.
+#[map]
+pub static REJECTS: Array<u32> = Array::with_max_entries(MAX_RULES, 0);
+
+/// The answer that is being made.
+#[map]
+pub static REJECT_ANSWER: PerCpuArray<Answer> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the rules for name services say.
+#[map]
+pub static DNS_ANSWERS: Array<DnsAnswer> = Array::with_max_entries(MAX_RULES, 0);
+
+/// What a name ends with, backwards → the clauses whose names that lets through.
+#[map]
+pub static DNS_NAMES: LpmTrie<[u8; KEY_BYTES], u64> = LpmTrie::with_max_entries(MAX_NAME_ENTRIES, 0);
+
+/// The query that is being looked at.
+#[map]
+pub static DNS_QUERY: PerCpuArray<Query> = PerCpuArray::with_max_entries(1, 0);
 
 /// What each slot's cgroups did.
 #[map]

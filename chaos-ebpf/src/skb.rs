@@ -1,6 +1,6 @@
 //! What both kinds of packet programs need of `struct __sk_buff`.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -30,17 +30,19 @@ impl Skb {
     #[inline(always)]
     pub fn bytes<const N: usize>(self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = [0; N];
-        // SAFETY: the destination is N bytes long.
+        self.load(offset, &mut bytes)?;
+        Some(bytes)
+    }
+
+    /// The same, to where there is room for them.
+    #[inline(always)]
+    pub fn load(self, offset: u32, bytes: &mut [u8]) -> Option<()> {
+        let (to, length) = (bytes.as_mut_ptr().cast(), bytes.len() as u32);
+        // SAFETY: the destination is that long.
         let result = unsafe {
-            bpf_skb_load_bytes_relative(
-                self.0.cast::<c_void>(),
-                offset,
-                bytes.as_mut_ptr().cast(),
-                N as u32,
-                BPF_HDR_START_NET,
-            )
+            bpf_skb_load_bytes_relative(self.0.cast::<c_void>(), offset, to, length, BPF_HDR_START_NET)
         };
-        (result == 0).then_some(bytes)
+        (result == 0).then_some(())
     }
 
     /// EtherType, in host order.
@@ -79,4 +81,14 @@ impl Skb {
         // SAFETY: as above.
         unsafe { (*self.0).ifindex }
     }
+}
+
+/// The same number, of which the compiler knows nothing: it does not make one check of two around this, which the
+/// verifier would not take for a bound of the number itself.
+#[inline(always)]
+pub fn opaque(mut number: usize) -> usize {
+    // SAFETY: it moves a register to itself. Without an instruction, the line information would name one twice, which
+    // the kernel refuses (kernel/bpf/verifier.c, `check_btf_line`, 6.18).
+    unsafe { asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack)) };
+    number
 }

@@ -116,6 +116,15 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
+    /// The way is open again, once a call has reported what happened before.
+    pub fn resumes(&mut self) -> anyhow::Result<()> {
+        let send = Ask::SendNumbers { socket: self.socket, to: None, first: self.next, count: 1 };
+        self.victim.ask(send)?;
+        program::numbers(&self.receiver)?;
+        self.next += 1;
+        self.is_open("after")
+    }
+
     /// The way opens again in time, counted from `since`.
     pub fn opens_within(&mut self, limit: Duration, since: Instant) -> anyhow::Result<()> {
         loop {

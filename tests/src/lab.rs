@@ -103,8 +103,19 @@ impl Lab {
 
     /// Whether devices hand over several segments at once: segmentation and receive offload, at both ends.
     pub fn offloads(&self, on: bool) -> anyhow::Result<()> {
+        self.set_features(&[SET_TSO, SET_GSO, SET_GRO], on)
+    }
+
+    /// Has checksums made and checked where devices could be believed to do that.
+    pub fn checksums_in_software(&self) -> anyhow::Result<()> {
+        self.set_features(&[SET_TX_CHECKSUMS, SET_RX_CHECKSUMS], false)
+    }
+
+    fn set_features(&self, commands: &[u32], on: bool) -> anyhow::Result<()> {
         for (netns, device) in [(&self.inside, DEVICE), (&self.outside, PEER_DEVICE)] {
-            netns.run(|| offload(device, on))?.with_context(|| format!("offloads of {device}"))?;
+            netns
+                .run(|| set_features(device, commands, on))?
+                .with_context(|| format!("offloads of {device}"))?;
         }
         Ok(())
     }
@@ -115,15 +126,19 @@ impl Lab {
     }
 }
 
-/// Sets TSO, GSO and GRO of a device in the calling thread's namespace (include/uapi/linux/ethtool.h, 6.18).
-fn offload(device: &str, on: bool) -> io::Result<()> {
+/// Commands of ethtool (include/uapi/linux/ethtool.h, 6.18).
+const SET_RX_CHECKSUMS: u32 = 0x15;
+const SET_TX_CHECKSUMS: u32 = 0x17;
+const SET_TSO: u32 = 0x1f;
+const SET_GSO: u32 = 0x24;
+const SET_GRO: u32 = 0x2c;
+
+/// Sets what a device does by itself, in the calling thread's namespace.
+fn set_features(device: &str, commands: &[u32], on: bool) -> io::Result<()> {
     const SIOCETHTOOL: libc::Ioctl = 0x8946;
-    const SET_TSO: u32 = 0x1f;
-    const SET_GSO: u32 = 0x24;
-    const SET_GRO: u32 = 0x2c;
     let socket = UdpSocket::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))?;
-    for command in [SET_TSO, SET_GSO, SET_GRO] {
-        let mut value = [command, on.into()];
+    for command in commands {
+        let mut value = [*command, on.into()];
         // SAFETY: all zeros is a valid request; the call reads it and the value it points to.
         let result = unsafe {
             let mut request: libc::ifreq = std::mem::zeroed();

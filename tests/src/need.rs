@@ -47,6 +47,9 @@ pub const HOLD_NETEM: &[Need] = &[
 pub const SOCK: &[Need] = &[Need::Root, Need::Kernel(Capability::SockAddr)];
 /// To destroy connections.
 pub const DESTROY: &[Need] = &[Need::Root, Need::Kernel(Capability::SockDestroy)];
+/// To lose packets both ways.
+pub const BOTH_WAYS: &[Need] =
+    &[Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::CgroupSkb)];
 /// To measure what an experiment compares.
 pub const EXPERIMENT: &[Need] = &[
     Need::Root,
@@ -79,6 +82,8 @@ pub const BRIDGE: &[Need] =
 /// To lose packets at a device without link layer.
 pub const TUN: &[Need] =
     &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip tuntap add dev t7 mode tun")];
+/// To answer the queries of a program that people use.
+pub const DIG: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("dig -v")];
 /// To lose a container's packets.
 pub const DOCKER: &[Need] = &[Need::Root, Need::Docker, Need::Kernel(Capability::Clsact)];
 

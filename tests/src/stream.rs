@@ -3,7 +3,8 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::ensure;
@@ -38,10 +39,23 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Sends so much, and says how much of it has been acknowledged in time.
-    pub fn try_deliver(&self, bytes: u64, within: Duration) -> anyhow::Result<u64> {
-        let within_ms = within.as_millis() as u64;
+    /// Sends so much, and says how much is acknowledged in time of what was not before.
+    pub fn offer(&self, bytes: u64, within_ms: u64) -> anyhow::Result<u64> {
         self.victim.count(Ask::Write { socket: self.socket, bytes, within_ms })
+    }
+
+    /// Waits until so much has been acknowledged since the beginning.
+    pub fn catches_up(&self, bytes: u64) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            // The SYN counts as one.
+            let acked = self.sender()?.bytes_acked - 1;
+            if acked == bytes {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "of {bytes} bytes only {acked} were acknowledged in time");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The victim's view.

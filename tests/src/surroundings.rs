@@ -332,7 +332,7 @@ fn loss_at_a_device_without_link_layer() -> anyhow::Result<()> {
 }
 
 /// The other end of a tun device of the calling thread's namespace, without waiting when it has nothing.
-fn open_tun(name: &str) -> anyhow::Result<File> {
+pub fn open_tun(name: &str) -> anyhow::Result<File> {
     /// `_IOW('T', 202, int)` (include/uapi/linux/if_tun.h, 6.18).
     const TUNSETIFF: libc::Ioctl = 0x4004_54ca_u32 as libc::Ioctl;
     const TUN_WITHOUT_HEADER: i16 = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Verdicts of a cgroup_skb program (kernel/bpf/cgroup.c, `__cgroup_bpf_run_filter_skb`, 6.18).
-mod cgroup_verdict {
+pub(super) mod cgroup_verdict {
     pub const DROP: i32 = 0;
     pub const PASS: i32 = 1;
 }

@@ -1,8 +1,11 @@
 //! Network faults. Direction is a parameter: what leaves and what arrives goes through the same code.
 
+pub mod dns;
 mod loss;
 pub mod parse;
+mod reject;
 mod shape;
+pub mod turn;
 mod vanish;
 
 use chaos_common::net::Direction;
@@ -16,8 +19,14 @@ use crate::{
 /// The gate for packets: whether one of the rules of `hook` hits this one, and which.
 #[inline(always)]
 fn gate(skb: Skb, hook: usize, direction: Direction) -> Option<u32> {
+    gate_with(skb, hook, || parse::clauses(skb, direction))
+}
+
+/// The same, for hooks that tell more filter clauses apart.
+#[inline(always)]
+fn gate_with(skb: Skb, hook: usize, clauses: impl Fn() -> u64) -> Option<u32> {
     let subject = asked(skb, hook)?;
-    gate::any(subject.rules, subject.slot, skb.segments(), || parse::clauses(skb, direction))
+    gate::any(subject.rules, subject.slot, skb.segments(), clauses)
 }
 
 /// Whose packet it is, with those rules that `hook` asks; `None` if there are none.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// EtherTypes (include/uapi/linux/if_ether.h).
-mod ethertype {
+pub(super) mod ethertype {
     pub const IPV4: u16 = 0x0800;
     pub const IPV6: u16 = 0x86dd;
 }

@@ -74,7 +74,8 @@ pub enum Via {
 
 /// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
 /// them, and what holds them back comes last.
-pub const TC_ORDER: &[&str] = &[program::LOSS_EGRESS, program::SHAPE_EGRESS];
+pub const TC_ORDER: &[&str] =
+    &[program::LOSS_EGRESS, program::REJECT_EGRESS, program::DNS_EGRESS, program::SHAPE_EGRESS];
 
 /// A device in a network namespace.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 //! and for the tests that hold the documentation to it.
 
 use super::{
-    Fault, course, delay, filter, limits, loss, pattern, rate, refuse, reorder, reset,
+    Fault, course, delay, dns, filter, limits, loss, partition, pattern, rate, refuse, reorder, reset,
     text::{FieldError, Given},
 };
 use crate::units;
@@ -91,8 +91,16 @@ pub struct Row {
 }
 
 /// All faults.
-pub static CATALOGUE: &[FaultEntry] =
-    &[loss::ENTRY, delay::ENTRY, rate::ENTRY, reorder::ENTRY, refuse::ENTRY, reset::ENTRY];
+pub static CATALOGUE: &[FaultEntry] = &[
+    loss::ENTRY,
+    delay::ENTRY,
+    rate::ENTRY,
+    reorder::ENTRY,
+    partition::ENTRY,
+    dns::ENTRY,
+    refuse::ENTRY,
+    reset::ENTRY,
+];
 
 /// The parameters that faults have in common, by topic. They are documented once, in docs/faults/common.md.
 pub static COMMON: &[&[Parameter]] = &[

@@ -6,7 +6,9 @@ use chaos_common::net::{MAX_CLAUSES, MAX_PREFIXES, NetConfig, uses};
 use ipnet::IpNet;
 
 use super::{
+    dns::{Dns, Tcp},
     filter::{Allow, Connections, Defaults, NetFilter, PortRange, Protocol},
+    names::Names,
     spared::Spared,
 };
 
@@ -40,6 +42,8 @@ pub struct Clauses {
     pub prefixes: Vec<(IpNet, u64)>,
     /// Every range of ports named.
     pub ports: Vec<PortClauses>,
+    /// Every name named.
+    pub names: Names,
     named: Vec<(IpNet, u64)>,
     /// The clauses of the default allow-list, which all rules share.
     spared: u64,
@@ -62,6 +66,7 @@ pub enum ClauseError {
 struct Clause<'a> {
     protocol: Option<Protocol>,
     connections: Option<Connections>,
+    queries: Option<&'a Dns>,
     peers: &'a [IpNet],
     peer_ports: &'a [PortRange],
     local_ports: &'a [PortRange],
@@ -73,6 +78,7 @@ impl Default for Clauses {
             config: NetConfig::NONE,
             prefixes: Vec::new(),
             ports: Vec::new(),
+            names: Names::default(),
             named: Vec::new(),
             spared: 0,
             used: 0,
@@ -104,14 +110,18 @@ impl Clauses {
             && filter.ports.is_empty()
             && filter.local_ports.is_empty();
         let matching = if unfiltered { 0 } else { self.clause(&Clause::of_filter(filter))? };
-        let mut allowed = match filter.defaults {
-            Defaults::Spared => self.spared,
-            Defaults::Hit => 0,
+        Ok((matching, self.allowed(filter)?))
+    }
+
+    /// The same for queries to name servers: those of UDP by name, and TCP without looking into it.
+    pub fn add_queries(&mut self, filter: &NetFilter, dns: &Dns) -> Result<(u64, u64), ClauseError> {
+        let of = |protocol| Clause { protocol: Some(protocol), ..Clause::of_filter(filter) };
+        let udp = self.clause(&Clause { queries: Some(dns), ..of(Protocol::Udp) })?;
+        let tcp = match dns.tcp {
+            Tcp::Drop => self.clause(&of(Protocol::Tcp))?,
+            Tcp::Pass => 0,
         };
-        for allow in &filter.allow {
-            allowed |= self.allow(allow)?;
-        }
-        Ok((matching, allowed))
+        Ok((udp | tcp, self.allowed(filter)?))
     }
 
     /// Computes what depends on all filters together.
@@ -124,8 +134,20 @@ impl Clauses {
             let containing = self.named.iter().filter(|(named, _)| named.contains(prefix));
             containing.fold(0, |clauses, (_, clause)| clauses | clause)
         };
+        self.names.finish();
         self.prefixes = distinct.iter().map(|prefix| (*prefix, clauses_of(prefix))).collect();
         Ok(())
+    }
+
+    fn allowed(&mut self, filter: &NetFilter) -> Result<u64, ClauseError> {
+        let mut allowed = match filter.defaults {
+            Defaults::Spared => self.spared,
+            Defaults::Hit => 0,
+        };
+        for allow in &filter.allow {
+            allowed |= self.allow(allow)?;
+        }
+        Ok(allowed)
     }
 
     /// A port in the allow-list is either end's, so it makes two clauses.
@@ -149,6 +171,10 @@ impl Clauses {
         self.config.uses |= uses::CLAUSES;
         self.protocol(clause.protocol, bit);
         self.connections(clause.connections, bit);
+        match clause.queries {
+            Some(dns) => self.names.add(&dns.names, bit),
+            None => self.config.any_name |= bit,
+        }
         self.peers(clause.peers, bit);
         self.ports(Side::Peer, clause.peer_ports, bit);
         self.ports(Side::Local, clause.local_ports, bit);
@@ -205,6 +231,7 @@ impl<'a> Clause<'a> {
         Self {
             protocol: filter.protocol,
             connections: filter.connections,
+            queries: None,
             peers: &filter.peers,
             peer_ports: &filter.ports,
             local_ports: &filter.local_ports,

@@ -26,22 +26,32 @@ pub const CONNECTIONS: Parameter = value(
 /// The parameters of a filter, for the catalogue.
 pub const PARAMETERS: &[Parameter] = &[
     value("protocol", "tcp|udp|icmp", "any", "only this protocol (icmp is ICMPv6 too)"),
-    list("peers", "ADDRESS|CIDR, …", "any", "only what goes to or comes from these peers"),
+    PEERS,
     list("ports", "PORT|FIRST-LAST, …", "any", "only these ports of the peer"),
     list("local_ports", "PORT|FIRST-LAST, …", "any", "only these ports of the target itself"),
-    list(
-        "allow",
-        "ADDRESS|CIDR|:PORTS|ADDRESS:PORTS, …",
-        "-",
-        "never these, whatever the rest says; a port is either end's",
-    ),
-    value(
-        "allow_defaults",
-        "true|false",
-        "true",
-        "never ssh, gateways, the node, the metadata service, the API server either; `kchaos plan` lists them",
-    ),
+    ALLOW,
+    ALLOW_DEFAULTS,
 ];
+
+/// What else is spared, for the catalogue.
+pub const ALLOW_DEFAULTS: Parameter = value(
+    "allow_defaults",
+    "true|false",
+    "true",
+    "never ssh, gateways, the node, the metadata service, the API server either; `kchaos plan` lists them",
+);
+
+/// Whom it is about, for the catalogue.
+pub const PEERS: Parameter =
+    list("peers", "ADDRESS|CIDR, …", "any", "only what goes to or comes from these peers");
+
+/// The allow-list, for the catalogue.
+pub const ALLOW: Parameter = list(
+    "allow",
+    "ADDRESS|CIDR|:PORTS|ADDRESS:PORTS, …",
+    "-",
+    "never these, whatever the rest says; a port is either end's",
+);
 
 /// Which way packets go, seen from the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,15 +4,17 @@ use std::{fmt, time::Duration};
 
 use chaos_common::{
     names::program,
-    net::{Direction, hook},
+    net::{Direction, hook, reject},
 };
 
 use super::{
     Limits, Pattern,
     delay::Delay,
+    dns::Dns,
     filter::{DirectionSpec, NetFilter},
     loss::{Loss, Unit, Visibility},
     mechanism::Mechanism,
+    partition::Reject,
     plan::Parameters,
     rate::Rate,
     reorder::Reorder,
@@ -45,6 +47,13 @@ pub enum NetEffect {
     Rate(Rate),
     /// It overtakes others, which are held back.
     Reorder(Reorder),
+    /// It does not get through.
+    Partition {
+        /// How what the target sends is answered; not at all if `None`.
+        reject: Option<Reject>,
+    },
+    /// It asks a name server, and gets a made-up answer or none.
+    Dns(Dns),
 }
 
 impl NetEffect {
@@ -55,6 +64,8 @@ impl NetEffect {
             Self::Delay(_) => "delay",
             Self::Rate(_) => "rate",
             Self::Reorder(_) => "reorder",
+            Self::Partition { .. } => "partition",
+            Self::Dns(_) => "dns",
         }
     }
 
@@ -63,7 +74,9 @@ impl NetEffect {
     pub const fn ladder(&self, direction: Direction) -> &'static [Mechanism] {
         match (self, direction) {
             (_, Direction::Egress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
-            (Self::Loss(_), Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
+            // Queries are what the target sends.
+            (Self::Dns(_), Direction::Ingress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
+            (Self::Loss(_) | Self::Partition { .. }, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
             (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => &[],
         }
     }
@@ -71,7 +84,7 @@ impl NetEffect {
     /// What holds packets back until their time, best first; empty if none is held back.
     pub const fn queues(&self) -> &'static [Mechanism] {
         match self {
-            Self::Loss(_) => &[],
+            Self::Loss(_) | Self::Partition { .. } | Self::Dns(_) => &[],
             Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
         }
     }
@@ -79,7 +92,7 @@ impl NetEffect {
     /// The longest that a packet is held back.
     pub fn most_held(&self) -> Duration {
         match self {
-            Self::Loss(_) => Duration::ZERO,
+            Self::Loss(_) | Self::Partition { .. } | Self::Dns(_) => Duration::ZERO,
             Self::Delay(delay) => delay.most(),
             Self::Rate(rate) => rate.limit,
             Self::Reorder(reorder) => reorder.by,
@@ -89,10 +102,13 @@ impl NetEffect {
     /// What its programs need to know besides the rule.
     pub fn parameters(&self) -> Parameters {
         match self {
-            Self::Loss(_) => Parameters::None,
             Self::Delay(delay) => Parameters::Shape(delay.shape()),
             Self::Rate(rate) => Parameters::Shape(rate.shape()),
             Self::Reorder(reorder) => Parameters::Shape(reorder.shape()),
+            Self::Loss(_) | Self::Partition { reject: None } => Parameters::None,
+            Self::Partition { reject: Some(Reject::Rst) } => Parameters::Reject(reject::RST),
+            Self::Partition { reject: Some(Reject::Icmp) } => Parameters::Reject(reject::ICMP),
+            Self::Dns(dns) => Parameters::Dns(dns.to_kernel()),
         }
     }
 
@@ -109,11 +125,22 @@ impl NetEffect {
     /// The program that does it to packets going one way.
     pub const fn hook(&self, direction: Direction) -> Hook {
         match (self, direction) {
-            (Self::Loss(_), Direction::Egress) => Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS),
-            (Self::Loss(_), Direction::Ingress) => Hook::new(program::LOSS_INGRESS, hook::LOSS_INGRESS),
             (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), _) => {
                 Hook::new(program::SHAPE_EGRESS, hook::SHAPE_EGRESS)
             }
+            (Self::Loss(_) | Self::Partition { reject: None }, Direction::Egress) => {
+                Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS)
+            }
+            (Self::Loss(_) | Self::Partition { reject: None }, Direction::Ingress) => {
+                Hook::new(program::LOSS_INGRESS, hook::LOSS_INGRESS)
+            }
+            (Self::Partition { reject: Some(_) }, Direction::Egress) => {
+                Hook::new(program::REJECT_EGRESS, hook::REJECT_EGRESS)
+            }
+            (Self::Partition { reject: Some(_) }, Direction::Ingress) => {
+                Hook::new(program::REJECT_INGRESS, hook::REJECT_INGRESS)
+            }
+            (Self::Dns(_), _) => Hook::new(program::DNS_EGRESS, hook::DNS_EGRESS),
         }
     }
 }
@@ -150,7 +177,12 @@ impl NetFault {
 impl fmt::Display for NetFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.effect, self.pattern, self.direction)?;
-        if self.effect.is_told() { f.write_str(", the sender is told") } else { Ok(()) }
+        match &self.effect {
+            effect if effect.is_told() => f.write_str(", the sender is told"),
+            NetEffect::Partition { reject: Some(reject) } => write!(f, ", answered by {reject}"),
+            NetEffect::Dns(dns) => write!(f, ", {dns}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -158,7 +190,7 @@ impl fmt::Display for NetEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
-            Self::Loss(_) => f.write_str(name),
+            Self::Loss(_) | Self::Partition { .. } | Self::Dns(_) => f.write_str(name),
             Self::Delay(delay) => write!(f, "{name} {delay}"),
             Self::Rate(rate) => write!(f, "{name} {rate}"),
             Self::Reorder(reorder) => write!(f, "{name} {reorder}"),

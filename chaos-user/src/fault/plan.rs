@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use chaos_common::{
     Rule, Target as TargetEntry, When,
+    dns::DnsAnswer,
     net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
     shape::Shape,
@@ -11,7 +12,7 @@ use chaos_common::{
 
 pub use super::attachment::{Attachment, Place, TC_ORDER, Via, tc_rank};
 use super::{
-    Fault, Limits, NetFault, Pattern,
+    Fault, Limits, NetEffect, NetFault, Pattern,
     attachment::{attachments, places},
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
@@ -80,6 +81,10 @@ pub enum Parameters {
         /// The error's number.
         errno: u32,
     },
+    /// How to answer: one of [`reject`](chaos_common::net::reject).
+    Reject(u32),
+    /// What to answer.
+    Dns(DnsAnswer),
 }
 
 /// How a fault is done to what goes one way.
@@ -261,7 +266,11 @@ fn plan_net(
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
     let queue = queue(net, capabilities, options)?;
-    let rule = rule(&net.pattern, &net.limits, clauses.add(&net.filter)?, options);
+    let clauses = match &net.effect {
+        NetEffect::Dns(dns) => clauses.add_queries(&net.filter, dns)?,
+        _ => clauses.add(&net.filter)?,
+    };
+    let rule = rule(&net.pattern, &net.limits, clauses, options);
     let parameters = net.effect.parameters();
     Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queue, ourselves: None })
 }

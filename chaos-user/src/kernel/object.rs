@@ -11,6 +11,7 @@ use aya::{
 };
 use chaos_common::{
     Leaps, Lease, Rule, Target,
+    dns::{DnsAnswer, KEY_BYTES},
     names::{global, map},
     net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
     rule::{Levels, MAX_LEVELS},
@@ -111,9 +112,31 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     for (number, planned) in (0..).zip(&plan.rules) {
         rules.set(number, Wire(planned.rule), 0).map_err(KernelError::map(map::RULES))?;
     }
+    fill_parameters(ebpf, plan)?;
+    fill_leaps(ebpf, plan)?;
+    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
+    for target in &plan.targets {
+        let entry = Wire(target.entry);
+        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
+    }
+    fill_prefixes(ebpf, &plan.clauses)?;
+    fill_names(ebpf, &plan.clauses)?;
+    fill_ports(ebpf, &plan.clauses)
+}
+
+/// Each program finds what it needs in its own map, by rule.
+fn fill_parameters(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     for (number, planned) in (0..).zip(&plan.rules) {
         match planned.parameters {
             Parameters::None => {}
+            Parameters::Reject(how) => {
+                let mut rejects: Array<_, u32> = typed(ebpf, map::REJECTS)?;
+                rejects.set(number, how, 0).map_err(KernelError::map(map::REJECTS))?;
+            }
+            Parameters::Dns(answer) => {
+                let mut answers: Array<_, Wire<DnsAnswer>> = typed(ebpf, map::DNS_ANSWERS)?;
+                answers.set(number, Wire(answer), 0).map_err(KernelError::map(map::DNS_ANSWERS))?;
+            }
             Parameters::Shape(shape) => fill_shape(ebpf, number, shape)?,
             Parameters::Refuse { errno } => {
                 let mut refusals: Array<_, Wire<Refusal>> = typed(ebpf, map::REFUSALS)?;
@@ -122,14 +145,7 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
             }
         }
     }
-    fill_leaps(ebpf, plan)?;
-    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
-    for target in &plan.targets {
-        let entry = Wire(target.entry);
-        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
-    }
-    fill_prefixes(ebpf, &plan.clauses)?;
-    fill_ports(ebpf, &plan.clauses)
+    Ok(())
 }
 
 fn fill_shape(ebpf: &mut Ebpf, number: u32, shape: Shape) -> Result<(), KernelError> {
@@ -151,6 +167,17 @@ fn fill_leaps(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     for (number, planned) in (0..).zip(&plan.rules).filter(|(number, _)| by_segment & (1 << number) != 0) {
         let of = Wire(Leaps::of(&planned.rule.pattern));
         leaps.set(number, of, 0).map_err(KernelError::map(map::LEAPS))?;
+    }
+    Ok(())
+}
+
+fn fill_names(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
+    for (beginning, mask) in &clauses.names.entries {
+        let mut key = [0; KEY_BYTES];
+        key[..beginning.len()].copy_from_slice(beginning);
+        let mut names: LpmTrie<_, [u8; KEY_BYTES], u64> = typed(ebpf, map::DNS_NAMES)?;
+        let key = Key::new(beginning.len() as u32 * 8, key);
+        names.insert(&key, mask, 0).map_err(KernelError::map(map::DNS_NAMES))?;
     }
     Ok(())
 }

@@ -65,6 +65,9 @@ pub const USES: &[Use] = &[
     at(program::LOSS_EGRESS, At::Section, Capability::Clsact),
     at(program::LOSS_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::SHAPE_EGRESS, At::Section, Capability::Clsact),
+    at(program::REJECT_EGRESS, At::Section, Capability::Clsact),
+    at(program::REJECT_INGRESS, At::Section, Capability::CgroupSkb),
+    at(program::DNS_EGRESS, At::Section, Capability::Clsact),
     at(program::REFUSE_CONNECT4, At::Section, Capability::SockAddr),
     at(program::REFUSE_CONNECT6, At::Section, Capability::SockAddr),
     at(program::REFUSE_BIND4, At::Section, Capability::SockAddr),
@@ -136,6 +139,7 @@ impl Constants {
         let net = NetConfig {
             rules: [hook_rules; MAX_HOOKS],
             any_peer: 1,
+            any_name: 1 << 9,
             any_peer_port: 1 << 1,
             any_local_port: 1 << 2,
             tcp: 1 << 3,

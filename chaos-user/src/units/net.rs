@@ -67,6 +67,15 @@ pub fn parse_network(text: &str) -> Result<IpNet, BadValue> {
     Ok(network)
 }
 
+/// Parses the address of one host, IPv4 or IPv6.
+pub fn parse_address(text: &str) -> Result<IpAddr, BadValue> {
+    let address = text.trim().parse().map_err(|_| {
+        let right = "write one such as `10.0.0.1` or `fd00::1`";
+        BadValue::new(format!("{} is not an address", quoted(text)), right)
+    })?;
+    not_mapped(text, address)
+}
+
 /// A network as [`parse_network`] reads it: an address alone if it is one.
 pub fn show_network(network: IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() {
@@ -192,6 +201,14 @@ mod tests {
             assert_eq!(show_network(parse_network(text).unwrap()), text);
         }
         assert_eq!(parse_network("10.0.0.1"), parse_network("10.0.0.1/32"));
+    }
+
+    #[test]
+    fn addresses_are_of_one_host() {
+        assert_eq!(parse_address(" fd00::1 ").unwrap().to_string(), "fd00::1");
+        for text in ["10.0.0.0/8", "example.com", "", "::ffff:10.0.0.1"] {
+            assert!(parse_address(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -6,9 +6,11 @@ use super::{BadValue, did_you_mean, list, nearest, quoted};
 use crate::{
     experiment::hypothesis::Metric,
     fault::{
+        dns::{Failure, Tcp},
         filter::{Connections, DirectionSpec, Protocol},
         jitter::{Distribution, Order},
         loss::{Unit, Visibility},
+        partition::Reject,
         refuse::SocketCall,
     },
 };
@@ -77,6 +79,71 @@ impl Unit {
             Self::Packets => "packets",
             Self::Segments => "segments",
         }
+    }
+}
+
+impl Reject {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Rst, Self::Icmp];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rst => "rst",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
+impl FromStr for Reject {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "a way to reject", &Self::ALL, |reject| reject.name())
+    }
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Nxdomain, Self::Servfail, Self::Refused, Self::Drop];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nxdomain => "nxdomain",
+            Self::Servfail => "servfail",
+            Self::Refused => "refused",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+impl FromStr for Failure {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "an answer", &Self::ALL, |failure| failure.name())
+    }
+}
+
+impl Tcp {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Pass];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+impl FromStr for Tcp {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        one_of(text, "what can become of TCP", &Self::ALL, |tcp| tcp.name())
     }
 }
 
@@ -175,7 +242,10 @@ shown_by_name!(
     Metric,
     Distribution,
     Order,
-    SocketCall
+    SocketCall,
+    Reject,
+    Failure,
+    Tcp
 );
 
 /// The one of `all` that is called `text`.

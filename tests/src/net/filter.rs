@@ -1,6 +1,6 @@
 //! Which packets are hit, and which are spared.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
 
@@ -209,12 +209,12 @@ fn loss_can_be_limited_to_established_connections() -> anyhow::Result<()> {
     let kchaos = controller::inject(&format!("loss --percent 100 --connections established --on {target}"))?;
     ensure!(connects(&lab, &victim)?, "a SYN is lost, or its answer");
     udp.is_open("during")?;
-    let acked = stream.try_deliver(BYTES, Duration::from_secs(1))?;
+    let acked = stream.offer(BYTES, 1_000)?;
     ensure!(acked == 0, "{acked} bytes got through");
     let ended = kchaos.interrupt()?;
     ended.ensure_code(exit::OK)?;
     ensure!(ended.outcome("filtered")? > 200, "neither UDP nor the SYN was filtered out: {}", ended.output);
-    let acked = stream.try_deliver(BYTES, Duration::from_secs(20))?;
+    let acked = stream.offer(BYTES, 20_000)?;
     ensure!(acked == 2 * BYTES, "{acked} bytes got through afterwards, those held back included");
     Ok(())
 }

@@ -1,17 +1,21 @@
 //! Network faults: what they do to packets, and to which.
 
 mod delay;
+mod dns;
 mod filter;
 mod limits;
 mod models;
+mod partition;
 mod rate;
 mod refuse;
+mod reject;
 mod reorder;
 mod reset;
 mod segments;
 mod shape;
 mod spared;
 mod tcp;
+mod turn;
 mod udp;
 
 use crate::Test;
@@ -33,6 +37,10 @@ pub fn tests() -> Vec<Test> {
         shape::tests(),
         models::tests(),
         segments::tests(),
+        partition::tests(),
+        reject::tests(),
+        dns::tests(),
+        turn::tests(),
     ]
     .into_iter()
     .flatten()

@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod program;
+pub mod resolve;
 
 use std::{
     fs,
@@ -70,6 +71,8 @@ pub enum Ask {
     Try { call: Call, times: u64 },
     /// Wait for an end of a connection, and say which.
     Hear { socket: Socket, within_ms: u64 },
+    /// Ask a name server.
+    Resolve { question: resolve::Question, within_ms: u64 },
     /// Take another name.
     Rename { name: String },
     /// Start a child, in another cgroup if one is given, that does all this.
@@ -95,6 +98,8 @@ pub enum Answer {
     End(Option<i32>),
     /// How TCP is doing.
     Tcp(Tcp),
+    /// What a name server said, if anything.
+    Resolved(Option<resolve::Reply>),
     /// What a child answered.
     Child(Vec<Answer>),
 }

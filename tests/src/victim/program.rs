@@ -24,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Answer, Ask, Tcp, Victim};
+use super::{Answer, Ask, Tcp, Victim, resolve::resolve};
 
 /// So many packets, then a pause: faster than any test needs, slower than any queue on the way overflows.
 const BURST: u64 = 32;
@@ -129,6 +129,9 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
         }
         Ask::Hear { socket, within_ms } => {
             hear(stream(sockets, socket)?, Duration::from_millis(within_ms)).map(Answer::End)
+        }
+        Ask::Resolve { question, within_ms } => {
+            resolve(&question, Duration::from_millis(within_ms)).map(Answer::Resolved)
         }
         Ask::Rename { name } => fs::write("/proc/self/comm", name).map(|()| Answer::Done),
         Ask::InChild { cgroup, asks } => in_child(cgroup.as_deref(), asks).map(Answer::Child),
