@@ -74,10 +74,13 @@ fn ask(ctx: &TcContext, query: &mut Query) -> Option<()> {
         return None;
     }
     let end = name_end(message)?;
-    query.key.prefix_len = write_key(message, end, &mut query.key.data);
     let question_end = end + 1 + QUESTION_TAIL_BYTES;
+    if question_end > message_bytes {
+        return None;
+    }
+    query.key.prefix_len = write_key(message, end, &mut query.key.data);
     query.question_end = question_end as u32;
-    (question_end <= message_bytes).then_some(())
+    Some(())
 }
 
 /// Loads the first bytes of the message, and makes the rest of the room zeros.
