@@ -13,7 +13,9 @@ pub mod pod;
 
 pub mod budget;
 pub mod chance;
+pub mod corrupt;
 pub mod dns;
+pub mod duplicate;
 pub mod leap;
 pub mod lease;
 pub mod names;
@@ -29,6 +31,8 @@ pub mod when;
 
 pub use budget::Budget;
 pub use chance::Chance;
+pub use corrupt::Corruption;
+pub use duplicate::Duplication;
 pub use leap::Leaps;
 pub use lease::Lease;
 pub use pattern::Pattern;

@@ -44,6 +44,14 @@ pub mod program {
         REJECT_INGRESS = "reject_ingress",
         /// tc egress: answers what asks a name server.
         DNS_EGRESS = "dns_egress",
+        /// tc egress: changes the payload of what leaves a device.
+        CORRUPT_EGRESS = "corrupt_egress",
+        /// tc ingress: changes the payload of what arrives at a device.
+        CORRUPT_INGRESS = "corrupt_ingress",
+        /// tc egress: sends copies of what leaves a device.
+        DUPLICATE_EGRESS = "duplicate_egress",
+        /// tc ingress: hands over copies of what arrives at a device.
+        DUPLICATE_INGRESS = "duplicate_ingress",
         /// cgroup_skb egress: counts only.
         STEADY_EGRESS = "steady_egress",
         /// cgroup_skb ingress: counts only.
@@ -112,6 +120,10 @@ pub mod map {
         DNS_ANSWERS = "DNS_ANSWERS",
         /// beginning of a [key](crate::dns::write_key) → clause mask.
         DNS_NAMES = "DNS_NAMES",
+        /// rule → [`Corruption`](crate::Corruption).
+        CORRUPTIONS = "CORRUPTIONS",
+        /// rule → [`Duplication`](crate::Duplication).
+        DUPLICATIONS = "DUPLICATIONS",
         /// slot → [`Counters`](crate::Counters), per CPU.
         STEADY = "STEADY",
         /// 0 → `u64`: how often probe programs met a process of the probe.
@@ -130,6 +142,8 @@ pub mod global {
         NET = "NET",
         /// `u64`: rules whose pattern moves on by one step for each segment.
         BY_SEGMENT = "BY_SEGMENT",
+        /// `u32`: what marks the copies that this injection hands over to a device's ingress.
+        COPY = "COPY",
         /// [`SockLayout`](crate::steady::SockLayout).
         SOCK_LAYOUT = "SOCK_LAYOUT",
         /// `u64`: id of the cgroup that a probe has made for itself; 0 is none.

@@ -18,6 +18,14 @@ pub mod hook {
     pub const LOSS_EGRESS: usize = 0;
     /// Loses what arrives.
     pub const LOSS_INGRESS: usize = 1;
+    /// Changes what leaves.
+    pub const CORRUPT_EGRESS: usize = 6;
+    /// Changes what arrives.
+    pub const CORRUPT_INGRESS: usize = 7;
+    /// Sends copies of what leaves.
+    pub const DUPLICATE_EGRESS: usize = 8;
+    /// Hands over copies of what arrives.
+    pub const DUPLICATE_INGRESS: usize = 9;
     /// Holds back what leaves.
     pub const SHAPE_EGRESS: usize = 2;
     /// Refuses connect(2).

@@ -72,6 +72,10 @@ crate::pod! {
         pub cgroup_kn: u32,
         /// `struct kernfs_node` to `id`.
         pub kn_id: u32,
+        /// `struct sock_common` to `skc_state`.
+        pub state: u32,
+        /// `struct sock_common` to `skc_listener`: whose a connection is that is being opened.
+        pub listener: u32,
     }
 }
 
@@ -84,6 +88,8 @@ impl SockLayout {
         ancestors_are_ids: 0,
         cgroup_kn: 0,
         kn_id: 0,
+        state: 0,
+        listener: 0,
     };
 }
 

@@ -49,21 +49,28 @@ pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
 
 /// Asks each of `rules` in turn, until one says yes; returns its number. `clauses` gives the filter
 /// clauses that the occurrence matches, and is called at most once. A packet that will be cut into
-/// `segments` later is one occurrence, decided and counted as one, of which the segments are counted too.
+/// `segments` later is one occurrence, decided and counted as one, of which the segments are counted too. What a rule
+/// does not apply to, since its effect would have nothing to do there, counts as filtered.
 ///
 /// The coarse clock costs a fraction of the fine one under virtualisation; it lags by at most one tick
 /// (kernel/time/timekeeping.c), which a lease of seconds does not notice.
 #[inline(always)]
-pub fn any(rules: u64, slot: u32, segments: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+pub fn any(
+    rules: u64,
+    slot: u32,
+    segments: u32,
+    clauses: impl Fn() -> u64,
+    applies: impl Fn(u32) -> bool,
+) -> Option<u32> {
     // SAFETY: the helper has no preconditions.
-    any_by(|| unsafe { bpf_ktime_get_coarse_ns() }, rules, slot, segments, clauses)
+    any_by(|| unsafe { bpf_ktime_get_coarse_ns() }, rules, slot, segments, clauses, applies)
 }
 
 /// The same by the fine clock, for kinds of programs that have no other.
 #[inline(always)]
 pub fn any_by_fine_clock(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
     // SAFETY: the helper has no preconditions.
-    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, 1, clauses)
+    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, 1, clauses, |_| true)
 }
 
 #[inline(always)]
@@ -73,6 +80,7 @@ fn any_by(
     slot: u32,
     segments: u32,
     clauses: impl Fn() -> u64,
+    applies: impl Fn(u32) -> bool,
 ) -> Option<u32> {
     let live = is_live(now_ns());
     let clauses = if live { clauses() } else { 0 };
@@ -83,7 +91,7 @@ fn any_by(
         }
         let rule = pending.trailing_zeros();
         pending &= pending - 1;
-        if ask(rule, slot, live, clauses, segments) {
+        if judge(rule, slot, live, clauses, segments, &applies) == Some(Outcome::Injected) {
             return Some(rule);
         }
     }
@@ -115,7 +123,7 @@ pub fn each(
         }
         let rule = pending.trailing_zeros();
         pending &= pending - 1;
-        if let Some(outcome) = judge(rule, slot, live, clauses, segments) {
+        if let Some(outcome) = judge(rule, slot, live, clauses, segments, |_| true) {
             then(rule, outcome);
         }
     }
@@ -164,18 +172,20 @@ pub fn is_dry_run(number: u32) -> bool {
 
 /// Asks one rule, and counts what comes of it.
 #[inline(always)]
-fn ask(number: u32, slot: u32, live: bool, clauses: u64, segments: u32) -> bool {
-    judge(number, slot, live, clauses, segments) == Some(Outcome::Injected)
-}
-
-#[inline(always)]
-fn judge(number: u32, slot: u32, live: bool, clauses: u64, segments: u32) -> Option<Outcome> {
+fn judge(
+    number: u32,
+    slot: u32,
+    live: bool,
+    clauses: u64,
+    segments: u32,
+    applies: impl Fn(u32) -> bool,
+) -> Option<Outcome> {
     let index = state_index(number, slot, global(&SLOTS));
     let (rule, state) = (RULES.get_ptr(number)?, RULE_STATE.get_ptr_mut(index)?);
     // SAFETY: map values; user space replaces a rule field by field, and every mix of two versions of a
     // rule is a rule.
     let asked = Asked { rule: unsafe { &*rule }, number, slot, state, segments };
-    let outcome = outcome(&asked, live, clauses);
+    let outcome = outcome(&asked, live, clauses, applies);
     count(index, outcome, segments);
     Some(outcome)
 }
@@ -190,12 +200,15 @@ struct Asked<'a> {
 }
 
 #[inline(always)]
-fn outcome(asked: &Asked<'_>, live: bool, clauses: u64) -> Outcome {
+fn outcome(asked: &Asked<'_>, live: bool, clauses: u64, applies: impl Fn(u32) -> bool) -> Outcome {
     let rule = asked.rule;
     if !live {
         return Outcome::Lease;
     }
     if (rule.match_clauses != 0 && rule.match_clauses & clauses == 0) || rule.allow_clauses & clauses != 0 {
+        return Outcome::Filtered;
+    }
+    if !applies(asked.number) {
         return Outcome::Filtered;
     }
     if rule.dormant != 0 {

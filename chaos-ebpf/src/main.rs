@@ -6,6 +6,8 @@
 
 mod atomic;
 mod bench;
+mod cgroup;
+mod forget;
 mod gate;
 mod maps;
 mod net;

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray},
 };
 use chaos_common::{
-    Counters, Leaps, Lease, Rule, RuleState, RuleStats, Target,
+    Corruption, Counters, Duplication, Leaps, Lease, Rule, RuleState, RuleStats, Target,
     dns::{DnsAnswer, KEY_BYTES, MAX_NAME_ENTRIES},
     net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
     rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
@@ -97,6 +97,21 @@ pub static DNS_NAMES: LpmTrie<[u8; KEY_BYTES], u64> = LpmTrie::with_max_entries(
 #[map]
 pub static DNS_QUERY: PerCpuArray<Query> = PerCpuArray::with_max_entries(1, 0);
 
+/// How each rule that corrupts does it.
+#[map]
+pub static CORRUPTIONS: Array<Corruption> = Array::with_max_entries(MAX_RULES, 0);
+
+/// How each rule that duplicates does it.
+#[map]
+pub static DUPLICATIONS: Array<Duplication> = Array::with_max_entries(MAX_RULES, 0);
+
+/// How much of a packet's beginning can be put aside.
+pub const HEADER_BYTES: usize = 128;
+
+/// Where it is put, as there is no room on the stack.
+#[map]
+pub static HEADERS: PerCpuArray<[u8; HEADER_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
 /// What each slot's cgroups did.
 #[map]
 pub static STEADY: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
@@ -120,6 +135,10 @@ pub static NET: NetConfig = NetConfig::NONE;
 /// Rules whose pattern moves on by one step for each segment of a packet.
 #[unsafe(no_mangle)]
 pub static BY_SEGMENT: u64 = 0;
+
+/// What marks the copies that are handed over to a device's ingress.
+#[unsafe(no_mangle)]
+pub static COPY: u32 = 0;
 
 /// Where this kernel keeps a socket's cgroup.
 #[unsafe(no_mangle)]

@@ -19,13 +19,13 @@ use chaos_common::{
 };
 
 use crate::{
+    cgroup::{ancestor_id, of_socket, read},
     gate::{self, Subject},
     maps::{NET, REFUSALS, global},
     net::{
         parse::{ipproto, named_ports, peers_v4, peers_v6, protocol_clauses},
         uses,
     },
-    steady::{ancestor_id, cgroup_of, read},
 };
 
 /// Verdicts (kernel/bpf/cgroup.c, `bpf_prog_run_array_cg`, 6.18). Refusing without a reason is EPERM.
@@ -133,7 +133,7 @@ enum Owner {
 #[inline(always)]
 fn gate(hook: usize, owner: Owner, clauses: impl Fn() -> u64) -> Option<u32> {
     let subject = concerned(hook, owner)?;
-    gate::any(subject.rules, subject.slot, 1, || if uses(uses::CLAUSES) { clauses() } else { 0 })
+    gate::any(subject.rules, subject.slot, 1, || if uses(uses::CLAUSES) { clauses() } else { 0 }, |_| true)
 }
 
 /// Whom a call is asked about, with those of the rules that `hook` asks.
@@ -145,7 +145,7 @@ fn concerned(hook: usize, owner: Owner) -> Option<Subject> {
             gate::subject(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) })
         }
         Owner::Socket(sk) => {
-            let cgroup = cgroup_of(sk)?;
+            let cgroup = of_socket(sk)?;
             gate::subject(|level| ancestor_id(cgroup, level).unwrap_or(0))
         }
     }?;

@@ -2,17 +2,13 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_ancestor_cgroup_id, bpf_probe_read_kernel},
+    helpers::bpf_get_current_ancestor_cgroup_id,
     macros::{cgroup_skb, raw_tracepoint},
     programs::{RawTracePointContext, SkBuffContext},
 };
 use chaos_common::{Counters, net::Direction, steady::is_error};
 
-use crate::{
-    atomic, gate,
-    maps::{SOCK_LAYOUT, STEADY, global},
-    skb::Skb,
-};
+use crate::{atomic, cgroup, gate, maps::STEADY, skb::Skb};
 
 /// The verdict that lets a packet pass.
 const PASS: i32 = 1;
@@ -70,8 +66,8 @@ pub fn steady_syscalls(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 pub fn steady_retransmits(ctx: RawTracePointContext) -> i32 {
     let sk: u64 = ctx.arg(0);
-    let Some(cgroup) = cgroup_of(sk) else { return 0 };
-    if let Some(counters) = counters(|level| ancestor_id(cgroup, level).unwrap_or(0)) {
+    let Some(cgroup) = cgroup::of_socket(sk) else { return 0 };
+    if let Some(counters) = counters(|level| cgroup::ancestor_id(cgroup, level).unwrap_or(0)) {
         // SAFETY: in bounds of the map value.
         unsafe { atomic::add(&raw mut (*counters).tcp_retransmits, 1) };
     }
@@ -82,33 +78,4 @@ pub fn steady_retransmits(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn counters(ancestor_id: impl Fn(u32) -> u64) -> Option<*mut Counters> {
     STEADY.get_ptr_mut(gate::subject(ancestor_id)?.slot)
-}
-
-/// The `struct cgroup *` of a `struct sock *`: the one that its maker was in.
-#[inline(always)]
-pub fn cgroup_of(sk: u64) -> Option<u64> {
-    read(sk + u64::from(global(&SOCK_LAYOUT.sk_cgroup)))
-}
-
-/// Id of the ancestor of `cgroup` at `level`, as `cgroup_ancestor()` finds it (include/linux/cgroup.h, 6.18).
-#[inline(always)]
-pub fn ancestor_id(cgroup: u64, level: u32) -> Option<u64> {
-    let own_level: u32 = read(cgroup + u64::from(global(&SOCK_LAYOUT.cgroup_level)))?;
-    if level > own_level {
-        return None;
-    }
-    let ancestor: u64 =
-        read(cgroup + u64::from(global(&SOCK_LAYOUT.cgroup_ancestors)) + u64::from(level) * 8)?;
-    if global(&SOCK_LAYOUT.ancestors_are_ids) != 0 {
-        return Some(ancestor);
-    }
-    let kn: u64 = read(ancestor + u64::from(global(&SOCK_LAYOUT.cgroup_kn)))?;
-    read(kn + u64::from(global(&SOCK_LAYOUT.kn_id)))
-}
-
-/// Reads kernel memory; a bad address is an error, not a fault.
-#[inline(always)]
-pub fn read<T>(address: u64) -> Option<T> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(address as *const T).ok() }
 }

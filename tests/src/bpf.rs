@@ -128,12 +128,12 @@ const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immedia
     Instruction { code, registers: source << 4 | destination, offset, immediate }
 }
 
+const PSEUDO_MAP_FD: u8 = 1;
+/// The helper that finds an entry of a map.
+const LOOKUP: i32 = 1;
 /// Loads a classifier that counts packets, and returns a verdict for each `nth` and "next" for the others.
 pub fn load_counting_classifier(name: &str, number: &Number, nth: i32, verdict: i32) -> io::Result<OwnedFd> {
-    const PSEUDO_MAP_FD: u8 = 1;
-    const LOOKUP: i32 = 1;
     const ADD_AND_FETCH: i32 = 1;
-    const NEXT: i32 = -1;
     let map = number.0.as_raw_fd();
     let instructions = [
         instruction(0x62, 10, 0, -4, 0),             // *(u32 *)(r10 - 4) = 0
@@ -156,8 +156,6 @@ pub fn load_counting_classifier(name: &str, number: &Number, nth: i32, verdict: 
 
 /// Loads a program for connect(2) that counts, and refuses if it is given an errno.
 pub fn load_counting_connect4(number: &Number, errno: Option<i32>) -> io::Result<OwnedFd> {
-    const PSEUDO_MAP_FD: u8 = 1;
-    const LOOKUP: i32 = 1;
     const SET_RETVAL: i32 = 187;
     const ADD: i32 = 0;
     let map = number.0.as_raw_fd();
@@ -201,10 +199,7 @@ pub fn link_connect4(program: &OwnedFd, cgroup: &File) -> io::Result<OwnedFd> {
 
 /// Loads a classifier that counts packets with a mark, and lets all go on.
 pub fn load_mark_counter(name: &str, number: &Number, mark: i32) -> io::Result<OwnedFd> {
-    const PSEUDO_MAP_FD: u8 = 1;
-    const LOOKUP: i32 = 1;
     const ADD: i32 = 0;
-    const NEXT: i32 = -1;
     /// Where `mark` is in `struct __sk_buff`.
     const MARK: i16 = 8;
     let map = number.0.as_raw_fd();
@@ -224,6 +219,62 @@ pub fn load_mark_counter(name: &str, number: &Number, mark: i32) -> io::Result<O
         instruction(0x95, 0, 0, 0, 0),               // return r0
     ];
     load_classifier(name, &instructions)
+}
+
+/// TC_ACT_UNSPEC.
+const NEXT: i32 = -1;
+
+/// What the two programs below agree on.
+const MARK: i32 = 0x6d61;
+/// Places in `struct __sk_buff` (include/uapi/linux/bpf.h, 6.18).
+const SKB_MARK: i16 = 8;
+const SKB_TC_INDEX: i16 = 44;
+
+/// Loads a classifier that marks packets without a mark, and counts those that have its mark already.
+pub fn load_marking_classifier(name: &str, number: &Number) -> io::Result<OwnedFd> {
+    let mut instructions = vec![
+        instruction(0x61, 7, 1, SKB_MARK, 0), // r7 = mark
+        instruction(0x15, 7, 0, 5, MARK),     // if r7 == MARK goto count
+        instruction(0x55, 7, 0, 2, 0),        // if r7 != 0 goto next
+        instruction(0xb7, 7, 0, 0, MARK),     // r7 = MARK
+        instruction(0x63, 1, 7, SKB_MARK, 0), // mark = r7
+        instruction(0xb7, 0, 0, 0, NEXT),     // next: r0 = -1
+        instruction(0x95, 0, 0, 0, 0),        // return r0
+    ];
+    instructions.extend(count(number));
+    load_classifier(name, &instructions)
+}
+
+/// Loads a classifier that counts packets with that mark and without an index.
+pub fn load_marked_classifier(name: &str, number: &Number) -> io::Result<OwnedFd> {
+    let mut instructions = vec![
+        instruction(0x61, 7, 1, SKB_MARK, 0),     // r7 = mark
+        instruction(0x55, 7, 0, 2, MARK),         // if r7 != MARK goto next
+        instruction(0x61, 7, 1, SKB_TC_INDEX, 0), // r7 = tc_index
+        instruction(0x15, 7, 0, 2, 0),            // if r7 == 0 goto count
+        instruction(0xb7, 0, 0, 0, NEXT),         // next: r0 = -1
+        instruction(0x95, 0, 0, 0, 0),            // return r0
+    ];
+    instructions.extend(count(number));
+    load_classifier(name, &instructions)
+}
+
+/// Adds 1 to a number and goes on to the next program.
+fn count(number: &Number) -> [Instruction; 11] {
+    let map = number.0.as_raw_fd();
+    [
+        instruction(0x62, 10, 0, -4, 0),             // *(u32 *)(r10 - 4) = 0
+        instruction(0xbf, 2, 10, 0, 0),              // r2 = r10
+        instruction(0x07, 2, 0, 0, -4),              // r2 += -4
+        instruction(0x18, 1, PSEUDO_MAP_FD, 0, map), // r1 = map
+        instruction(0x00, 0, 0, 0, 0),               // (its upper half)
+        instruction(0x85, 0, 0, 0, LOOKUP),          // call lookup
+        instruction(0x15, 0, 0, 2, 0),               // if r0 == 0 goto next
+        instruction(0xb7, 1, 0, 0, 1),               // r1 = 1
+        instruction(0xdb, 0, 1, 0, 0),               // atomic *(u64 *)r0 += r1
+        instruction(0xb7, 0, 0, 0, NEXT),            // next: r0 = -1
+        instruction(0x95, 0, 0, 0, 0),               // return r0
+    ]
 }
 
 fn load_classifier(name: &str, instructions: &[Instruction]) -> io::Result<OwnedFd> {

@@ -1,13 +1,15 @@
 //! Other people's programs on the same device keep seeing what they would see: everything that is not lost.
 
 use anyhow::ensure;
+use chaos_common::net::Direction;
 
 use crate::{
     Test,
     controller::{self, exit},
     flow::Flow,
-    foreign::Foreign,
-    lab::{Cgroup, Lab},
+    foreign::{At, Foreign},
+    lab::{Cgroup, Lab, OUTSIDE},
+    net::numbers::Numbers,
     snapshot::{Snapshot, left_by},
     tests,
     victim::Victim,
@@ -20,10 +22,12 @@ const OTHERS: u64 = 30;
 pub fn tests() -> Vec<Test> {
     tests![
         TCX: tcx_program_that_came_before_sees_what_is_not_lost, tcx_program_that_came_later_sees_what_is_not_lost,
-            clsact_filter_sees_what_a_tcx_injection_does_not_lose;
+            clsact_filter_sees_what_a_tcx_injection_does_not_lose,
+            tcx_programs_see_what_is_corrupted_and_each_copy;
         CLSACT: clsact_filter_sees_what_a_clsact_injection_does_not_lose,
             clsact_filter_that_came_before_survives_sigkill_and_sweep,
-            clsact_filter_that_came_later_survives_the_rollback
+            clsact_filter_that_came_later_survives_the_rollback,
+            clsact_filters_see_what_is_corrupted_and_each_copy
     ]
 }
 
@@ -115,5 +119,42 @@ fn clsact_filter_that_came_before_survives_sigkill_and_sweep() -> anyhow::Result
     let seen = foreign.seen()?;
     flow.is_open("after")?;
     ensure!(foreign.seen()? >= seen + 200, "the filter is there, but sees nothing");
+    Ok(())
+}
+
+fn tcx_programs_see_what_is_corrupted_and_each_copy() -> anyhow::Result<()> {
+    see_everything_that_goes_on(At::Tcx, ["tcx-egress", "tcx-ingress"])
+}
+
+fn clsact_filters_see_what_is_corrupted_and_each_copy() -> anyhow::Result<()> {
+    see_everything_that_goes_on(At::Clsact, ["clsact-egress", "clsact-ingress"])
+}
+
+/// Somebody else's program behind ours sees as many packets as arrive, either way.
+fn see_everything_that_goes_on(at: At, mechanisms: [&str; 2]) -> anyhow::Result<()> {
+    const PACKETS: u64 = 500;
+    let ways = [(Direction::Egress, "egress"), (Direction::Ingress, "ingress")];
+    for ((way, name), mechanism) in ways.into_iter().zip(mechanisms) {
+        for (fault, times) in [("corrupt", 1), ("duplicate --copies 2", 3)] {
+            let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+            let victim = Victim::start(&lab, &cgroup)?;
+            let mut numbers = Numbers::new(&lab, &victim, OUTSIDE)?;
+            let arguments = format!(
+                "{fault} --percent 100 --direction {name} --mechanism {mechanism} --on {}",
+                cgroup.target()
+            );
+            let kchaos = controller::inject(&arguments)?;
+            let mut foreign = Foreign::counting()?;
+            foreign.attach_behind(at, &lab.inside, way)?;
+            let arrived = numbers.arrived(way, PACKETS)?.len() as u64;
+            let seen = foreign.seen()?;
+            kchaos.interrupt()?.ensure_code(exit::OK)?;
+            ensure!(arrived == times * PACKETS, "{fault} {name}: {arrived} of {PACKETS} packets arrived");
+            ensure!(
+                (arrived..arrived + OTHERS).contains(&seen),
+                "{fault} {name}: {arrived} packets were passed, {seen} were seen"
+            );
+        }
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail, ensure};
+use chaos_common::net::Direction;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,6 +17,7 @@ use crate::{
     controller::{self, Ended, Running, exit},
     flow::{Flow, Inflow},
     lab::{Cgroup, Lab, OUTSIDE},
+    net::numbers::Numbers,
     snapshot::Snapshot,
     stream::Stream,
     tests,
@@ -26,7 +28,7 @@ pub fn tests() -> Vec<Test> {
     tests![
         EXPERIMENT: experiment_with_loss_fails_its_gate, experiment_with_harmless_loss_passes, experiment_that_never_fires_is_invalid,
             experiment_that_is_interrupted_is_aborted, experiment_counts_what_victims_did,
-            experiment_with_two_faults_does_both;
+            experiment_with_two_faults_does_both, experiment_loses_then_corrupts_then_duplicates;
         EXPERIMENT on any kernel: experiment_with_a_broken_spec_changes_nothing
     ]
 }
@@ -277,6 +279,35 @@ fn experiment_with_two_faults_does_both() -> anyhow::Result<()> {
     ensure!(injected == [Some(200), Some(100)], "{:#}", report["faults"]);
     all.is_open("after")?;
     third.is_open("after")
+}
+
+/// In this order, whatever the spec's: every third packet is lost, of those left every second is changed, and all
+/// of those are copied as they are.
+fn experiment_loses_then_corrupts_then_duplicates() -> anyhow::Result<()> {
+    const PACKETS: u64 = 300;
+    let faults =
+        "{ duplicate: { percent: 100% } }, { corrupt: { every: 2, bits: 3 } }, { loss: { every: 3 } }";
+    for mechanism in ["", "--mechanism clsact-egress"] {
+        let groups = Groups::new()?;
+        let mut numbers = Numbers::new(&groups.lab, &groups.victims[1], OUTSIDE)?;
+        let arguments = groups.spec(RETRANSMITS, faults)?;
+        let mut kchaos = Running::start(controller::command(&format!("{arguments} {mechanism}")))?;
+        kchaos.wait_for("inject: ")?;
+        let arrived = numbers.arrived(Direction::Egress, PACKETS)?;
+        thread::sleep(Duration::from_millis(1_200)); // counters are read each second
+        let report = groups.report(&kchaos.interrupt()?)?;
+        let injected = [0, 1, 2].map(|fault| report["faults"][fault]["injected"].as_u64());
+        ensure!(injected == [Some(200), Some(100), Some(100)], "{:#}", report["faults"]);
+        let (pairs, rest) = arrived.as_chunks::<2>();
+        ensure!(pairs.iter().all(|[one, copy]| one == copy) && rest.is_empty(), "not in pairs: {arrived:x?}");
+        ensure!(pairs.len() == 200, "{} packets arrived in pairs", pairs.len());
+        let sent = (0..PACKETS).filter(|number| number % 3 != 2);
+        for (n, (sent, [arrived, _])) in sent.zip(pairs).enumerate() {
+            let bits = (sent ^ arrived).count_ones();
+            ensure!(bits == if n % 2 == 0 { 0 } else { 3 }, "{sent} arrived as {arrived:x}");
+        }
+    }
+    Ok(())
 }
 
 fn experiment_with_a_broken_spec_changes_nothing() -> anyhow::Result<()> {

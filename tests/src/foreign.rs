@@ -13,6 +13,7 @@ use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType, loaded_programs,
     tc::{NlOptions, TcAttachOptions, TcHandle},
 };
+use chaos_common::net::Direction;
 use kchaos::target::Netns;
 
 use crate::{bpf, lab::DEVICE};
@@ -25,6 +26,24 @@ const NEXT: i32 = -1;
 /// Not the priority that ours has.
 const PRIORITY: u16 = 7;
 const HANDLE: TcHandle = TcHandle::new(0, 0x77);
+
+/// By which of tc's doors.
+#[derive(Clone, Copy, Debug)]
+pub enum At {
+    /// TCX.
+    Tcx,
+    /// A filter on a clsact qdisc that is there.
+    Clsact,
+}
+
+impl At {
+    fn options(self, order: LinkOrder, priority: u16) -> TcAttachOptions {
+        match self {
+            Self::Tcx => TcAttachOptions::TcxOrder(order),
+            Self::Clsact => TcAttachOptions::Netlink(NlOptions { priority, handle: HANDLE, classid: None }),
+        }
+    }
+}
 
 /// A program of somebody else's; detached when this goes, if it is attached by a link.
 pub struct Foreign {
@@ -64,9 +83,29 @@ impl Foreign {
         Ok(Self { seen, _program: program, classifier })
     }
 
+    /// One that marks what has no mark, and counts what has its mark already.
+    pub fn marking() -> anyhow::Result<Self> {
+        Self::made(bpf::load_marking_classifier)
+    }
+
+    /// One that counts what has that mark, and no index.
+    pub fn counting_marked() -> anyhow::Result<Self> {
+        Self::made(bpf::load_marked_classifier)
+    }
+
     /// Attaches it last of the TCX programs on a device.
     pub fn attach_tcx(&mut self, netns: &Netns) -> anyhow::Result<()> {
-        self.attach(netns, TcAttachOptions::TcxOrder(LinkOrder::last()))
+        self.attach(netns, Direction::Egress, TcAttachOptions::TcxOrder(LinkOrder::last()))
+    }
+
+    /// Attaches it where it sees packets before ours do.
+    pub fn attach_before(&mut self, at: At, netns: &Netns, direction: Direction) -> anyhow::Result<()> {
+        self.attach(netns, direction, at.options(LinkOrder::first(), 1))
+    }
+
+    /// Attaches it where it sees packets after ours did.
+    pub fn attach_behind(&mut self, at: At, netns: &Netns, direction: Direction) -> anyhow::Result<()> {
+        self.attach(netns, direction, at.options(LinkOrder::last(), u16::MAX))
     }
 
     /// Attaches it as a tc filter. The qdisc is left there, as others do.
@@ -74,12 +113,21 @@ impl Foreign {
         // It may have been there already.
         let _ = netns.run(|| aya::programs::tc::qdisc_add_clsact(DEVICE))?;
         let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-        self.attach(netns, TcAttachOptions::Netlink(options))
+        self.attach(netns, Direction::Egress, TcAttachOptions::Netlink(options))
     }
 
-    fn attach(&mut self, netns: &Netns, options: TcAttachOptions) -> anyhow::Result<()> {
+    fn attach(
+        &mut self,
+        netns: &Netns,
+        direction: Direction,
+        options: TcAttachOptions,
+    ) -> anyhow::Result<()> {
+        let direction = match direction {
+            Direction::Egress => TcAttachType::Egress,
+            Direction::Ingress => TcAttachType::Ingress,
+        };
         let attach = || {
-            let link = self.classifier.attach_with_options(DEVICE, TcAttachType::Egress, options)?;
+            let link = self.classifier.attach_with_options(DEVICE, direction, options)?;
             self.classifier.take_link(link)
         };
         let link = netns.run(attach)??;

@@ -174,7 +174,8 @@ pub fn run_in(netns: &Netns, commands: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn bring_up(handle: &Handle, device: &str, addresses: &[IpAddr]) -> io::Result<()> {
+/// Brings up a device of the calling thread's namespace, and its `lo`.
+pub async fn bring_up(handle: &Handle, device: &str, addresses: &[IpAddr]) -> io::Result<()> {
     let up = |index| LinkUnspec::new_with_index(index).up().build();
     handle.link().set(up(1)).execute().await.map_err(io::Error::other)?; // lo
     let index = ifindex(handle, device).await?;

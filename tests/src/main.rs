@@ -17,6 +17,7 @@ mod lab;
 mod lag;
 mod need;
 mod net;
+mod offload;
 mod programs;
 mod qdisc;
 mod report;
@@ -27,6 +28,7 @@ mod stream;
 mod surroundings;
 mod target;
 mod times;
+mod tun;
 mod victim;
 
 use std::{path::Path, process::ExitCode};

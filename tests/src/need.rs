@@ -8,7 +8,7 @@ use std::{
 
 use kchaos::{fault::capability::Capability, kernel::probe::probe, target::Netns};
 
-use crate::{docker, lab};
+use crate::{docker, lab, tun};
 
 /// One thing a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Need {
     /// Commands that can be run in a network namespace of their own, one a line: the programs and the modules
     /// that they ask for.
     Command(&'static str),
+    /// A device without link layer, of which we are the other end.
+    Tun,
     /// Something of the kernel.
     Kernel(Capability),
 }
@@ -30,6 +32,8 @@ pub const EGRESS: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact)];
 pub const TCX: &[Need] = &[Need::Root, Need::Kernel(Capability::Tcx)];
 /// To lose packets on their way out by a tc filter, though the kernel has TCX.
 pub const CLSACT: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact)];
+/// To meet packets that have no link layer.
+pub const TUN: &[Need] = &[Need::Root, Need::Tun, Need::Kernel(Capability::Clsact)];
 /// To lose packets on their way in.
 pub const INGRESS: &[Need] = &[Need::Root, Need::Kernel(Capability::CgroupSkb)];
 /// To hold packets back on their way out, whichever way that is done.
@@ -79,9 +83,6 @@ pub const VLAN: &[Need] = &[
 /// To lose packets at a bridge.
 pub const BRIDGE: &[Need] =
     &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip link add br7 type bridge")];
-/// To lose packets at a device without link layer.
-pub const TUN: &[Need] =
-    &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip tuntap add dev t7 mode tun")];
 /// To answer the queries of a program that people use.
 pub const DIG: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("dig -v")];
 /// To lose a container's packets.
@@ -93,6 +94,7 @@ impl fmt::Display for Need {
             Self::Root => f.write_str("root"),
             Self::Docker => f.write_str("Docker"),
             Self::Command(command) => write!(f, "`{}`", command.replace('\n', "; ")),
+            Self::Tun => f.write_str("tun"),
             Self::Kernel(capability) => write!(f, "{capability}"),
         }
     }
@@ -106,6 +108,7 @@ pub fn unmet(needs: &[Need]) -> Option<String> {
 fn missing_because(need: Need) -> Option<String> {
     match need {
         Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "we are somebody else".into()),
+        Need::Tun => tun::missing_because(),
         Need::Docker => docker::daemon().as_ref().err().cloned(),
         Need::Command(command) => {
             let tried = Netns::create().map_err(Into::into).and_then(|netns| lab::run_in(&netns, command));

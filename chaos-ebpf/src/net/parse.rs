@@ -31,10 +31,12 @@ pub mod ipproto {
 const MAX_EXTENSION_HEADERS: u32 = 4;
 
 /// Where the transport header is, if this packet holds it.
-struct Transport {
-    protocol: u8,
+pub(super) struct Transport {
+    pub protocol: u8,
     /// Offset from the network header; `None` for fragments after the first.
-    offset: Option<u32>,
+    pub offset: Option<u32>,
+    /// Whether this is only a part of what was sent, the first one included.
+    pub fragment: bool,
 }
 
 /// The filter clauses that a packet matches.
@@ -48,7 +50,7 @@ pub fn clauses(skb: Skb, direction: Direction) -> u64 {
         ethertype::IPV6 => ipv6(skb, direction),
         _ => None,
     }
-    .unwrap_or((0, Transport { protocol: u8::MAX, offset: None }));
+    .unwrap_or((0, Transport { protocol: u8::MAX, offset: None, fragment: false }));
     (global(&NET.any_peer) | peers)
         & protocol_clauses(transport.protocol)
         & port_clauses(skb, direction, &transport)
@@ -58,16 +60,27 @@ pub fn clauses(skb: Skb, direction: Direction) -> u64 {
 #[inline(always)]
 fn ipv4(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
     let header: [u8; 20] = skb.bytes(0)?;
-    let header_bytes = u32::from(header[0] & 0x0f) * 4;
-    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
     let at = match direction {
         Direction::Egress => 16,
         Direction::Ingress => 12,
     };
     let peer = [header[at], header[at + 1], header[at + 2], header[at + 3]];
     let peers = peers_v4(peer);
-    let offset = (fragment_offset == 0).then_some(header_bytes);
-    Some((peers, Transport { protocol: header[9], offset }))
+    Some((peers, ipv4_transport(&header)))
+}
+
+/// What an IPv4 header says about the one behind it (RFC 791, section 3.1).
+#[inline(always)]
+pub(super) fn ipv4_transport(header: &[u8; 20]) -> Transport {
+    const OFFSET: u16 = 0x1fff;
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    let header_bytes = u32::from(header[0] & 0x0f) * 4;
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & (OFFSET | MORE_FRAGMENTS);
+    Transport {
+        protocol: header[9],
+        offset: (fragment & OFFSET == 0).then_some(header_bytes),
+        fragment: fragment != 0,
+    }
 }
 
 #[inline(always)]
@@ -77,8 +90,7 @@ fn ipv6(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
         Direction::Ingress => 8,
     })?;
     let peers = peers_v6(peer);
-    let [next_header] = skb.bytes::<1>(6)?;
-    Some((peers, skip_extension_headers(skb, next_header)))
+    Some((peers, ipv6_transport(skb)?))
 }
 
 /// The clauses that name a network with this peer in it.
@@ -95,8 +107,10 @@ pub fn peers_v6(peer: [u8; 16]) -> u64 {
 
 /// Walks to the transport header (RFC 8200, section 4).
 #[inline(always)]
-fn skip_extension_headers(skb: Skb, next_header: u8) -> Transport {
-    let (mut protocol, mut offset, mut later_fragment) = (next_header, 40_u32, false);
+pub(super) fn ipv6_transport(skb: Skb) -> Option<Transport> {
+    let [next_header] = skb.bytes::<1>(6)?;
+    let (mut protocol, mut offset) = (next_header, 40_u32);
+    let (mut fragment, mut later_fragment) = (false, false);
     for _ in 0..MAX_EXTENSION_HEADERS {
         match protocol {
             ipproto::HOP_OPTIONS | ipproto::ROUTING | ipproto::DESTINATION_OPTIONS => {
@@ -105,13 +119,14 @@ fn skip_extension_headers(skb: Skb, next_header: u8) -> Transport {
             }
             ipproto::FRAGMENT => {
                 let Some([next, _, high, low]) = skb.bytes::<4>(offset) else { break };
+                fragment = true;
                 later_fragment |= u16::from_be_bytes([high, low]) & !7 != 0;
                 (protocol, offset) = (next, offset + 8);
             }
             _ => break,
         }
     }
-    Transport { protocol, offset: (!later_fragment).then_some(offset) }
+    Some(Transport { protocol, offset: (!later_fragment).then_some(offset), fragment })
 }
 
 /// The clauses that let a protocol through.

@@ -74,8 +74,16 @@ pub enum Via {
 
 /// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
 /// them, and what holds them back comes last.
-pub const TC_ORDER: &[&str] =
-    &[program::LOSS_EGRESS, program::REJECT_EGRESS, program::DNS_EGRESS, program::SHAPE_EGRESS];
+pub const TC_ORDER: &[&str] = &[
+    program::LOSS_EGRESS,
+    program::REJECT_EGRESS,
+    program::DNS_EGRESS,
+    program::CORRUPT_EGRESS,
+    program::CORRUPT_INGRESS,
+    program::DUPLICATE_EGRESS,
+    program::DUPLICATE_INGRESS,
+    program::SHAPE_EGRESS,
+];
 
 /// A device in a network namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,8 +124,8 @@ pub fn attachments(
             places(scope).map(|places| places.into_iter().map(at_each))
         };
         match mechanism {
-            Mechanism::TcxEgress => attachments.extend(tc(Via::Tcx)?),
-            Mechanism::ClsactEgress => attachments.extend(tc(Via::Clsact)?),
+            Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx)?),
+            Mechanism::ClsactEgress | Mechanism::ClsactIngress => attachments.extend(tc(Via::Clsact)?),
             // Not a program, but the host change that a program needs.
             Mechanism::Fq => {}
             Mechanism::CgroupSock => {

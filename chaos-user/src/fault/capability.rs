@@ -14,6 +14,10 @@ pub enum Capability {
     Tcx,
     /// BPF filters on a clsact qdisc.
     Clsact,
+    /// BPF links at tc where packets arrive, with the cgroup readable that they are for.
+    TcxIngress,
+    /// BPF filters on a clsact qdisc, the same way.
+    ClsactIngress,
     /// BPF links at a cgroup's packets.
     CgroupSkb,
     /// BPF at a cgroup's calls on sockets, with an error of our choice.
@@ -48,10 +52,12 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
+        Self::TcxIngress,
+        Self::ClsactIngress,
         Self::CgroupSkb,
         Self::SockAddr,
         Self::SockOps,
@@ -70,10 +76,12 @@ impl Capability {
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 9] = [
+    pub const PLANNABLE: [Self; 11] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
+        Self::TcxIngress,
+        Self::ClsactIngress,
         Self::CgroupSkb,
         Self::SockAddr,
         Self::SyscallTracepoint,
@@ -88,6 +96,8 @@ impl Capability {
             Self::Btf => "btf",
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::TcxIngress => "tcx ingress",
+            Self::ClsactIngress => "clsact ingress",
             Self::CgroupSkb => "cgroup_skb",
             Self::SockAddr => "sock_addr",
             Self::SockOps => "sock_ops",
@@ -112,6 +122,8 @@ impl Capability {
             Self::Btf => "CONFIG_DEBUG_INFO_BTF (every current distribution)",
             Self::Tcx => "Linux 6.6 with CONFIG_NET_XGRESS",
             Self::Clsact => "CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF",
+            Self::TcxIngress => "tcx and btf",
+            Self::ClsactIngress => "clsact and btf",
             Self::CgroupSkb => "CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
             Self::SockAddr => "Linux 6.1 with CONFIG_CGROUP_BPF, a cgroup v2 hierarchy and btf",
             Self::SockOps => "CONFIG_CGROUP_BPF and a cgroup v2 hierarchy",
@@ -138,7 +150,9 @@ impl Capability {
             Self::Btf => "tcp.retrans_ratio; everything at functions of the kernel",
             Self::Tcx => "network faults on what leaves, gone with the controller",
             Self::Clsact => "the same before Linux 6.6",
-            Self::CgroupSkb => "network faults on what arrives; net.* metrics",
+            Self::TcxIngress => "changing and copying what arrives, gone with the controller",
+            Self::ClsactIngress => "the same before Linux 6.6",
+            Self::CgroupSkb => "losing what arrives; net.* metrics",
             Self::SockAddr => "refusing connect, bind, sendmsg and the like, at no cost for others",
             Self::SockOps => "TCP metrics, at no cost for others",
             Self::SyscallTracepoint => "syscalls, syscall.error_ratio",

@@ -2,7 +2,8 @@
 //! and for the tests that hold the documentation to it.
 
 use super::{
-    Fault, course, delay, dns, filter, limits, loss, partition, pattern, rate, refuse, reorder, reset,
+    Fault, corrupt, course, delay, dns, duplicate, filter, limits, loss, partition, pattern, rate, refuse,
+    reorder, reset,
     text::{FieldError, Given},
 };
 use crate::units;
@@ -96,6 +97,8 @@ pub static CATALOGUE: &[FaultEntry] = &[
     delay::ENTRY,
     rate::ENTRY,
     reorder::ENTRY,
+    corrupt::ENTRY,
+    duplicate::ENTRY,
     partition::ENTRY,
     dns::ENTRY,
     refuse::ENTRY,

@@ -14,6 +14,10 @@ pub enum Mechanism {
     TcxEgress,
     /// A tc filter on a clsact qdisc on each device.
     ClsactEgress,
+    /// A TCX link on each device, where packets arrive.
+    TcxIngress,
+    /// A tc filter on a clsact qdisc on each device, where packets arrive.
+    ClsactIngress,
     /// A link at the target's cgroup.
     CgroupSkbIngress,
     /// The root qdisc that sends each packet at its time.
@@ -26,9 +30,11 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::TcxEgress,
         Self::ClsactEgress,
+        Self::TcxIngress,
+        Self::ClsactIngress,
         Self::CgroupSkbIngress,
         Self::Fq,
         Self::CgroupSock,
@@ -40,6 +46,8 @@ impl Mechanism {
         match self {
             Self::TcxEgress => "tcx-egress",
             Self::ClsactEgress => "clsact-egress",
+            Self::TcxIngress => "tcx-ingress",
+            Self::ClsactIngress => "clsact-ingress",
             Self::CgroupSkbIngress => "cgroup-skb-ingress",
             Self::Fq => "fq",
             Self::CgroupSock => "cgroup-sock",
@@ -52,6 +60,8 @@ impl Mechanism {
         match self {
             Self::TcxEgress => Capability::Tcx,
             Self::ClsactEgress => Capability::Clsact,
+            Self::TcxIngress => Capability::TcxIngress,
+            Self::ClsactIngress => Capability::ClsactIngress,
             Self::CgroupSkbIngress => Capability::CgroupSkb,
             Self::Fq => Capability::Fq,
             Self::CgroupSock => Capability::SockAddr,

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use chaos_common::{
+    Corruption, Duplication,
     names::program,
     net::{Direction, hook, reject},
 };
@@ -54,6 +55,10 @@ pub enum NetEffect {
     },
     /// It asks a name server, and gets a made-up answer or none.
     Dns(Dns),
+    /// It arrives with another payload.
+    Corrupt(Corruption),
+    /// It arrives more than once.
+    Duplicate(Duplication),
 }
 
 impl NetEffect {
@@ -66,6 +71,8 @@ impl NetEffect {
             Self::Reorder(_) => "reorder",
             Self::Partition { .. } => "partition",
             Self::Dns(_) => "dns",
+            Self::Corrupt(_) => "corrupt",
+            Self::Duplicate(_) => "duplicate",
         }
     }
 
@@ -77,6 +84,9 @@ impl NetEffect {
             // Queries are what the target sends.
             (Self::Dns(_), Direction::Ingress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
             (Self::Loss(_) | Self::Partition { .. }, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
+            (Self::Corrupt(_) | Self::Duplicate(_), Direction::Ingress) => {
+                &[Mechanism::TcxIngress, Mechanism::ClsactIngress]
+            }
             (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => &[],
         }
     }
@@ -84,18 +94,18 @@ impl NetEffect {
     /// What holds packets back until their time, best first; empty if none is held back.
     pub const fn queues(&self) -> &'static [Mechanism] {
         match self {
-            Self::Loss(_) | Self::Partition { .. } | Self::Dns(_) => &[],
             Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
+            _ => &[],
         }
     }
 
     /// The longest that a packet is held back.
     pub fn most_held(&self) -> Duration {
         match self {
-            Self::Loss(_) | Self::Partition { .. } | Self::Dns(_) => Duration::ZERO,
             Self::Delay(delay) => delay.most(),
             Self::Rate(rate) => rate.limit,
             Self::Reorder(reorder) => reorder.by,
+            _ => Duration::ZERO,
         }
     }
 
@@ -109,6 +119,8 @@ impl NetEffect {
             Self::Partition { reject: Some(Reject::Rst) } => Parameters::Reject(reject::RST),
             Self::Partition { reject: Some(Reject::Icmp) } => Parameters::Reject(reject::ICMP),
             Self::Dns(dns) => Parameters::Dns(dns.to_kernel()),
+            Self::Corrupt(corruption) => Parameters::Corrupt(*corruption),
+            Self::Duplicate(duplication) => Parameters::Duplicate(*duplication),
         }
     }
 
@@ -141,6 +153,16 @@ impl NetEffect {
                 Hook::new(program::REJECT_INGRESS, hook::REJECT_INGRESS)
             }
             (Self::Dns(_), _) => Hook::new(program::DNS_EGRESS, hook::DNS_EGRESS),
+            (Self::Corrupt(_), Direction::Egress) => Hook::new(program::CORRUPT_EGRESS, hook::CORRUPT_EGRESS),
+            (Self::Corrupt(_), Direction::Ingress) => {
+                Hook::new(program::CORRUPT_INGRESS, hook::CORRUPT_INGRESS)
+            }
+            (Self::Duplicate(_), Direction::Egress) => {
+                Hook::new(program::DUPLICATE_EGRESS, hook::DUPLICATE_EGRESS)
+            }
+            (Self::Duplicate(_), Direction::Ingress) => {
+                Hook::new(program::DUPLICATE_INGRESS, hook::DUPLICATE_INGRESS)
+            }
         }
     }
 }
@@ -190,10 +212,10 @@ impl fmt::Display for NetEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
-            Self::Loss(_) | Self::Partition { .. } | Self::Dns(_) => f.write_str(name),
             Self::Delay(delay) => write!(f, "{name} {delay}"),
             Self::Rate(rate) => write!(f, "{name} {rate}"),
             Self::Reorder(reorder) => write!(f, "{name} {reorder}"),
+            _ => f.write_str(name),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chaos_common::{
-    Rule, Target as TargetEntry, When,
+    Corruption, Duplication, Rule, Target as TargetEntry, When,
     dns::DnsAnswer,
     net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
@@ -85,6 +85,10 @@ pub enum Parameters {
     Reject(u32),
     /// What to answer.
     Dns(DnsAnswer),
+    /// Of a fault that corrupts.
+    Corrupt(Corruption),
+    /// Of a fault that duplicates.
+    Duplicate(Duplication),
 }
 
 /// How a fault is done to what goes one way.

@@ -8,7 +8,7 @@ use chaos_common::steady::SockLayout;
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// The offsets that `steady_retransmits` needs; read once, they do not change.
+/// The offsets that lead from a socket to its cgroup; read once, they do not change.
 pub fn sock_layout() -> Result<SockLayout, String> {
     static LAYOUT: OnceLock<Result<SockLayout, String>> = OnceLock::new();
     LAYOUT.get_or_init(read_sock_layout).clone()
@@ -39,6 +39,8 @@ fn read_sock_layout() -> Result<SockLayout, String> {
         ancestors_are_ids: are_ids,
         cgroup_kn: offset(btf, "cgroup", "kn")?,
         kn_id: offset(btf, "kernfs_node", "id")?,
+        state: offset(btf, "sock_common", "skc_state")?,
+        listener: offset(btf, "sock_common", "skc_listener")?,
     })
 }
 

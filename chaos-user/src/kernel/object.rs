@@ -10,17 +10,18 @@ use aya::{
     },
 };
 use chaos_common::{
-    Leaps, Lease, Rule, Target,
-    dns::{DnsAnswer, KEY_BYTES},
+    Leaps, Lease, Pod, Rule, Target,
+    dns::KEY_BYTES,
     names::{global, map},
     net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
+    random,
     rule::{Levels, MAX_LEVELS},
     shape::{self, Shape, Table},
     sock::Refusal,
     steady::SockLayout,
 };
 
-use super::{KernelError, btf, wire::Wire};
+use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
 use crate::fault::{
     clause::{Clauses, Side},
     jitter,
@@ -37,6 +38,8 @@ pub struct Globals {
     pub rules: u32,
     pub net: NetConfig,
     pub by_segment: u64,
+    /// Marks the copies of packets that arrive; another for each injection.
+    pub copy: u32,
     pub kernel_log: bool,
     pub probe: ProbeGlobals,
 }
@@ -56,7 +59,16 @@ impl Globals {
         let mut levels = Levels { count: 1, level: [0; MAX_LEVELS] };
         levels.level[0] = level;
         let net = NetConfig { rules: [1; MAX_HOOKS], uses: uses::LOOPBACK, ..NetConfig::NONE };
-        Self { levels, slots: 1, rules: 1, net, by_segment: 0, kernel_log: false, probe }
+        Self {
+            levels,
+            slots: 1,
+            rules: 1,
+            net,
+            by_segment: 0,
+            copy: new_copy_mark(),
+            kernel_log: false,
+            probe,
+        }
     }
 
     pub fn of_plan(plan: &Plan, kernel_log: bool) -> Self {
@@ -66,10 +78,16 @@ impl Globals {
             rules: plan.rules.len().max(1) as u32,
             net: plan.net_config(),
             by_segment: plan.by_segment(),
+            copy: new_copy_mark(),
             kernel_log,
             probe: ProbeGlobals { cgroup: 0, ret: 0 },
         }
     }
+}
+
+/// 16 bits, not all 0.
+fn new_copy_mark() -> u32 {
+    1 + random::draw(monotonic_ns(), std::process::id(), 0) % u32::from(u16::MAX)
 }
 
 /// Creates the maps and relocates the programs; loads none.
@@ -87,6 +105,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::SLOTS, &globals.slots, true)
         .override_global(global::NET, &net, true)
         .override_global(global::BY_SEGMENT, &globals.by_segment, true)
+        .override_global(global::COPY, &globals.copy, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
         .override_global(global::PROBE_RET, &globals.probe.ret, true)
@@ -129,20 +148,12 @@ fn fill_parameters(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     for (number, planned) in (0..).zip(&plan.rules) {
         match planned.parameters {
             Parameters::None => {}
-            Parameters::Reject(how) => {
-                let mut rejects: Array<_, u32> = typed(ebpf, map::REJECTS)?;
-                rejects.set(number, how, 0).map_err(KernelError::map(map::REJECTS))?;
-            }
-            Parameters::Dns(answer) => {
-                let mut answers: Array<_, Wire<DnsAnswer>> = typed(ebpf, map::DNS_ANSWERS)?;
-                answers.set(number, Wire(answer), 0).map_err(KernelError::map(map::DNS_ANSWERS))?;
-            }
+            Parameters::Reject(how) => set(ebpf, map::REJECTS, number, how)?,
+            Parameters::Dns(answer) => set(ebpf, map::DNS_ANSWERS, number, answer)?,
+            Parameters::Corrupt(corruption) => set(ebpf, map::CORRUPTIONS, number, corruption)?,
+            Parameters::Duplicate(duplication) => set(ebpf, map::DUPLICATIONS, number, duplication)?,
             Parameters::Shape(shape) => fill_shape(ebpf, number, shape)?,
-            Parameters::Refuse { errno } => {
-                let mut refusals: Array<_, Wire<Refusal>> = typed(ebpf, map::REFUSALS)?;
-                let refusal = Wire(Refusal { errno, spare: 0 });
-                refusals.set(number, refusal, 0).map_err(KernelError::map(map::REFUSALS))?;
-            }
+            Parameters::Refuse { errno } => set(ebpf, map::REFUSALS, number, Refusal { errno, spare: 0 })?,
         }
     }
     Ok(())
@@ -180,6 +191,12 @@ fn fill_names(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
         names.insert(&key, mask, 0).map_err(KernelError::map(map::DNS_NAMES))?;
     }
     Ok(())
+}
+
+/// Writes one rule's parameters into the map of their kind.
+fn set<T: Pod>(ebpf: &mut Ebpf, name: &'static str, rule: u32, value: T) -> Result<(), KernelError> {
+    let mut values: Array<_, Wire<T>> = typed(ebpf, name)?;
+    values.set(rule, Wire(value), 0).map_err(KernelError::map(name))
 }
 
 fn fill_prefixes(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {

@@ -65,6 +65,10 @@ pub const USES: &[Use] = &[
     at(program::LOSS_EGRESS, At::Section, Capability::Clsact),
     at(program::LOSS_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::SHAPE_EGRESS, At::Section, Capability::Clsact),
+    at(program::CORRUPT_EGRESS, At::Section, Capability::Clsact),
+    at(program::CORRUPT_INGRESS, At::Section, Capability::ClsactIngress),
+    at(program::DUPLICATE_EGRESS, At::Section, Capability::Clsact),
+    at(program::DUPLICATE_INGRESS, At::Section, Capability::ClsactIngress),
     at(program::REJECT_EGRESS, At::Section, Capability::Clsact),
     at(program::REJECT_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::DNS_EGRESS, At::Section, Capability::Clsact),
@@ -133,7 +137,16 @@ impl Constants {
             let (levels, probe) =
                 (Levels { count: 0, level: [0; MAX_LEVELS] }, ProbeGlobals { cgroup: 0, ret: 0 });
             let net = NetConfig::NONE;
-            return Globals { levels, slots: 1, rules: 1, net, by_segment: 0, kernel_log: false, probe };
+            return Globals {
+                levels,
+                slots: 1,
+                rules: 1,
+                net,
+                by_segment: 0,
+                copy: 1,
+                kernel_log: false,
+                probe,
+            };
         }
         let hook_rules = (1 << MAX_RULES_PER_HOOK) - 1;
         let net = NetConfig {
@@ -158,6 +171,7 @@ impl Constants {
             rules: MAX_RULES_PER_HOOK,
             net,
             by_segment: u64::MAX,
+            copy: 1,
             kernel_log: self == Self::EverythingLogged,
             probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO },
         }

@@ -22,6 +22,16 @@ pub fn parse_count(text: &str, zero: &str) -> Result<u64, BadValue> {
     }
 }
 
+/// Parses a number from 1 to `most`, of things of which none would change nothing.
+pub fn parse_up_to(text: &str, most: u32) -> Result<u32, BadValue> {
+    let right = || format!("write a whole number from 1 to {most}");
+    match text.trim().parse::<u32>() {
+        Ok(0) => Err(BadValue::new("0 would change nothing", right())),
+        Ok(number) if number <= most => Ok(number),
+        _ => Err(BadValue::new(format!("{} is not a number from 1 to {most}", quoted(text)), right())),
+    }
+}
+
 /// Parses a seed. 0 is refused: to the kernel half it means "no seed".
 pub fn parse_seed(text: &str) -> Result<u64, BadValue> {
     match text.trim().parse::<u64>() {

@@ -6,6 +6,7 @@ mod errno;
 mod margin;
 mod name;
 mod net;
+mod offset;
 mod percent;
 mod suggest;
 mod time;
@@ -14,15 +15,16 @@ mod words;
 use std::fmt::Write;
 
 pub use bits::{BitRate, Bytes};
-pub use count::{CountRate, MAX_COUNT, MAX_RATE_PER_S, Occurrences, parse_count, parse_seed};
+pub use count::{CountRate, MAX_COUNT, MAX_RATE_PER_S, Occurrences, parse_count, parse_seed, parse_up_to};
 pub use errno::Errno;
 pub use margin::{parse_confidence, parse_margin, show_margin};
 pub use name::NameSuffix;
 pub use net::{Ports, parse_address, parse_network, show_network};
+pub use offset::{MAX_OFFSET, Offsets};
 pub use percent::Percent;
 pub use suggest::{did_you_mean, list, nearest};
 pub use time::{MAX_DURATION, parse_duration, show_duration};
-pub use words::parse_flag;
+pub use words::{one_of, parse_flag};
 
 /// Text that was refused: what is wrong with it, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -249,7 +249,12 @@ shown_by_name!(
 );
 
 /// The one of `all` that is called `text`.
-fn one_of<T: Copy>(text: &str, kind: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, BadValue> {
+pub fn one_of<T: Copy>(
+    text: &str,
+    kind: &str,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<T, BadValue> {
     let trimmed = text.trim();
     let found = all.iter().copied().find(|one| name(*one) == trimmed);
     found.ok_or_else(|| {

@@ -1,10 +1,15 @@
 //! Network faults: what they do to packets, and to which.
 
+mod checksum;
+mod corrupt;
 mod delay;
 mod dns;
+mod duplicate;
 mod filter;
+mod layer3;
 mod limits;
 mod models;
+pub mod numbers;
 mod partition;
 mod rate;
 mod refuse;
@@ -17,6 +22,7 @@ mod spared;
 mod tcp;
 mod turn;
 mod udp;
+mod zeros;
 
 use crate::Test;
 
@@ -41,6 +47,10 @@ pub fn tests() -> Vec<Test> {
         reject::tests(),
         dns::tests(),
         turn::tests(),
+        corrupt::tests(),
+        checksum::tests(),
+        duplicate::tests(),
+        layer3::tests(),
     ]
     .into_iter()
     .flatten()

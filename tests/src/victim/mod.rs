@@ -53,6 +53,8 @@ pub enum Ask {
     SendTimes { socket: Socket, count: u64, every_us: u64 },
     /// Say which numbers have arrived, in that order.
     Numbers { socket: Socket },
+    /// Send what is sent over IPv4 from now on without a checksum.
+    NoChecksums { socket: Socket },
     /// Say how many errors the network has reported.
     ErrorQueue { socket: Socket },
     /// Listen.
@@ -63,6 +65,8 @@ pub enum Ask {
     Connect { bind: SocketAddr, to: SocketAddr, within_ms: u64 },
     /// Write so many bytes.
     Write { socket: Socket, bytes: u64, within_ms: u64 },
+    /// Read so many bytes, and say how many of their bits are not 0.
+    ReadZeros { socket: Socket, bytes: u64 },
     /// Say how TCP is doing.
     Tcp { socket: Socket },
     /// Send `count` echo requests, and say how many were answered.

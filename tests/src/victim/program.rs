@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub const QUIET: Duration = Duration::from_millis(150);
 /// Holds every packet that a test sends before anybody reads them.
 const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
+/// More than TCP needs to send something again.
+const READ_WITHIN: Duration = Duration::from_secs(20);
 const ECHO_WITHIN: Duration = Duration::from_millis(200);
 
 enum Socket {
@@ -118,9 +120,16 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
             send_times(udp(sockets, socket)?, count, every).map(Answer::Numbers)
         }
         Ask::Numbers { socket } => numbers(udp(sockets, socket)?).map(Answer::Numbers),
+        Ask::NoChecksums { socket } => no_checksums(udp(sockets, socket)?).map(|()| Answer::Done),
         Ask::ErrorQueue { socket } => error_queue(udp(sockets, socket)?).map(Answer::Count),
         Ask::Write { socket, bytes, within_ms } => {
             write(stream(sockets, socket)?, bytes, Duration::from_millis(within_ms)).map(Answer::Count)
+        }
+        Ask::ReadZeros { socket, bytes } => {
+            let stream = stream(sockets, socket)?;
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(READ_WITHIN))?;
+            read_zeros(stream, bytes).map(Answer::Count)
         }
         Ask::Tcp { socket } => tcp_info(stream(sockets, socket)?).map(Answer::Tcp),
         Ask::Ping { to, count } => ping(to, count).map(Answer::Count),
@@ -251,6 +260,24 @@ pub fn numbers(socket: &UdpSocket) -> io::Result<Vec<u64>> {
     }
 }
 
+/// No crate has this option.
+fn no_checksums(socket: &UdpSocket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the value is as long as it says.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
 fn error_queue(socket: &UdpSocket) -> io::Result<u64> {
     let mut errors = 0;
     let mut buffer = [0_u8; 64];
@@ -318,6 +345,22 @@ pub fn hear(stream: &mut TcpStream, within: Duration) -> io::Result<Option<i32>>
     };
     stream.set_nonblocking(false)?;
     Ok(end)
+}
+
+/// Reads so many bytes; says how many of their bits are not 0.
+pub fn read_zeros(stream: &mut impl Read, bytes: u64) -> io::Result<u64> {
+    const BLOCK_BYTES: u64 = 64 << 10;
+    let mut block = vec![0; BLOCK_BYTES as usize];
+    let (mut left, mut flipped) = (bytes, 0);
+    while left > 0 {
+        let got = stream.read(&mut block[..left.min(BLOCK_BYTES) as usize])?;
+        if got == 0 {
+            return Err(io::Error::other(format!("it ended {left} bytes early")));
+        }
+        flipped += block[..got].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        left -= got as u64;
+    }
+    Ok(flipped)
 }
 
 /// Whether it becomes ready in time.

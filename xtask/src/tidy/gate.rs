@@ -30,16 +30,18 @@ const PROGRAMS: [&str; 17] = [
 ];
 
 /// What changes something.
-const EFFECTS: [&str; 10] = [
+const EFFECTS: [&str; 12] = [
     "bpf_redirect",
     "bpf_clone_redirect",
     "bpf_skb_set_tstamp",
+    "bpf_skb_adjust_room",
     "bpf_override_return",
     "bpf_send_signal",
     "bpf_set_retval",
     "bpf_skb_change_tail",
     "bpf_skb_store_bytes",
     ".store(",
+    ".store_at(",
     ".set_retval(",
 ];
 
@@ -69,7 +71,8 @@ fn is_program(function: &Function) -> bool {
 fn asks_first(function: &Function, all: &[Function]) -> bool {
     let Some((_, body)) = function.body.split_once('{') else { return false };
     let gate = position(body, |line| {
-        has_word(line, "gate", "(") || has_word(line, "gate_with", "(") || has_word(line, "gate", "::") || {
+        let asks = |name| has_word(line, name, "(");
+        asks("gate") || asks("gate_with") || asks("gate_for") || has_word(line, "gate", "::") || {
             let mut called = all.iter().filter(|other| other.name != function.name && !is_program(other));
             called.any(|other| has_word(line, other.name, "(") && asks_first(other, all))
         }

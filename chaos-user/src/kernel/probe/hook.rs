@@ -49,16 +49,36 @@ const NEVER_RUNS: &str = "it attaches but never runs";
 type Trial = Result<(), String>;
 
 pub fn tcx(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
-    let lo = scratch::lo()?;
-    attach::tcx(ebpf, program::LOSS_EGRESS, Direction::Egress, &lo).map_err(|error| why(&error))?;
-    cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
+    at_tcx(ebpf, cgroup, program::LOSS_EGRESS, Direction::Egress)
 }
 
 pub fn clsact(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    at_clsact(ebpf, cgroup, program::LOSS_EGRESS, Direction::Egress)
+}
+
+/// The packet has to be taken for the cgroup's.
+pub fn tcx_ingress(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    btf::sock_layout()?;
+    at_tcx(ebpf, cgroup, program::DUPLICATE_INGRESS, Direction::Ingress)
+}
+
+/// The same.
+pub fn clsact_ingress(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
+    btf::sock_layout()?;
+    at_clsact(ebpf, cgroup, program::DUPLICATE_INGRESS, Direction::Ingress)
+}
+
+fn at_tcx(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>, name: &str, direction: Direction) -> Trial {
+    let lo = scratch::lo()?;
+    attach::tcx(ebpf, name, direction, &lo).map_err(|error| why(&error))?;
+    cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
+}
+
+fn at_clsact(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>, name: &str, direction: Direction) -> Trial {
     let lo = scratch::lo()?;
     let added = lo.netns.run(|| qdisc::add_clsact(&lo.device.name)).and_then(|added| added);
     added.map_err(|error| error.to_string())?;
-    attach::clsact_filter(ebpf, program::LOSS_EGRESS, Direction::Egress, &lo).map_err(|error| why(&error))?;
+    attach::clsact_filter(ebpf, name, direction, &lo).map_err(|error| why(&error))?;
     cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
 }
 

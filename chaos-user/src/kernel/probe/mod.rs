@@ -72,6 +72,8 @@ impl Bench {
             Capability::Btf => btf::sock_layout().map(|_| None),
             Capability::Tcx => self.at_hook_or_beside(hook::tcx),
             Capability::Clsact => self.at_hook_or_beside(hook::clsact),
+            Capability::TcxIngress => self.at_hook_or_beside(hook::tcx_ingress),
+            Capability::ClsactIngress => self.at_hook_or_beside(hook::clsact_ingress),
             Capability::CgroupSkb => self.at_hook(hook::cgroup_skb),
             Capability::SockAddr => self.at_hook(hook::sock_addr),
             Capability::SockOps => self.at_hook(hook::sock_ops),
