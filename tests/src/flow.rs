@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many packets show whether a way is open or shut.
-const PROBE: u64 = 200;
+pub const PROBE: u64 = 200;
 
 /// Numbered packets from a victim to a socket of ours.
 pub struct Flow<'a> {
