@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_
 use chaos_common::{
     Rule, RuleState, random,
     rule::{MAX_LEVELS, MAX_RULES_PER_HOOK, Outcome, state_index},
+    shape::MAX_SHAPES,
 };
 
 use crate::{
@@ -104,7 +105,7 @@ fn is_live(now_ns: u64) -> bool {
     LEASE.get(0).is_some_and(|lease| lease.is_live(now_ns))
 }
 
-/// Asks every one of `rules`, and tells `then` what came of each, in their order.
+/// Asks every one of `rules`, of which there are few, and tells `then` what came of each, in their order.
 #[inline(always)]
 pub fn each(
     rules: u64,
@@ -117,7 +118,7 @@ pub fn each(
     let live = is_live(unsafe { bpf_ktime_get_coarse_ns() });
     let clauses = if live { clauses() } else { 0 };
     let mut pending = rules;
-    for _ in 0..MAX_RULES_PER_HOOK {
+    for _ in 0..MAX_SHAPES {
         if pending == 0 {
             return;
         }
@@ -133,7 +134,7 @@ pub fn each(
 #[inline(always)]
 pub fn could_not(rules: u64, slot: u32, segments: u32) {
     let mut pending = rules;
-    for _ in 0..MAX_RULES_PER_HOOK {
+    for _ in 0..MAX_SHAPES {
         if pending == 0 {
             return;
         }

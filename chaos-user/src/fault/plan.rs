@@ -7,7 +7,7 @@ use chaos_common::{
     dns::DnsAnswer,
     net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
-    shape::Shape,
+    shape::{MAX_SHAPES, Shape},
 };
 
 pub use super::attachment::{Attachment, Place, TC_ORDER, Via, tc_rank};
@@ -180,6 +180,9 @@ pub enum PlanError {
     /// Too many faults.
     #[error("{0} faults for one target; at most {MAX_RULES_PER_HOOK} can look at one packet")]
     TooManyRules(usize),
+    /// Too many that add up.
+    #[error("{0} faults hold packets back; at most {MAX_SHAPES} can add up for one packet")]
+    TooManyShapes(usize),
     /// Too many targets.
     #[error("{0} targets; at most {MAX_SLOTS} can be counted apart: name a cgroup above several of them")]
     TooManyTargets(usize),
@@ -234,6 +237,10 @@ pub fn plan(
         if let Some(course) = Course::of(&planned.fault) {
             planned.rule = course.rule_at(planned.rule, Duration::ZERO);
         }
+    }
+    let shapes = rules.iter().filter(|rule| matches!(rule.parameters, Parameters::Shape(_))).count();
+    if shapes > MAX_SHAPES as usize {
+        return Err(PlanError::TooManyShapes(shapes));
     }
     clauses.finish()?;
     clauses.config.rules = hook_rules(&rules);

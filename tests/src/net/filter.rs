@@ -217,7 +217,7 @@ fn loss_can_be_limited_to_established_connections() -> anyhow::Result<()> {
     let ended = kchaos.interrupt()?;
     ended.ensure_code(exit::OK)?;
     ensure!(ended.outcome("filtered")? > 200, "neither UDP nor the SYN was filtered out: {}", ended.output);
-    let acked = stream.offer(BYTES, 20_000)?;
-    ensure!(acked == 2 * BYTES, "{acked} bytes got through afterwards, those held back included");
-    Ok(())
+    stream.offer(BYTES, 20_000)?;
+    // Those held back included.
+    stream.catches_up(3 * BYTES)
 }
