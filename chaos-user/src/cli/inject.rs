@@ -241,6 +241,12 @@ fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
         summary.seconds,
         aside.join(", "),
     );
+    if summary.outcomes.failed > 0 {
+        say!(
+            "{} were to be hit, and the kernel could not: no memory, or a full queue",
+            HumanCount(summary.outcomes.failed)
+        );
+    }
     if !summary.fired {
         say!("the fault never fired: {}", why_not(summary, occurrences));
     }

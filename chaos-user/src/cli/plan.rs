@@ -63,16 +63,16 @@ pub fn print(scope: &Scope, plan: &Plan) {
             say!("    {pulse}");
         }
     }
+    print_spared(plan);
+    say!("attached while it runs");
+    for attachment in &plan.attachments {
+        say!("  {attachment}");
+    }
     if !plan.host_changes.is_empty() {
         say!("changed on the host while it runs");
     }
     for change in &plan.host_changes {
         say!("  {change}");
-    }
-    print_spared(plan);
-    say!("attached while it runs");
-    for attachment in &plan.attachments {
-        say!("  {attachment}");
     }
     say!("measured");
     let metrics: Vec<&str> = plan.metrics.iter().map(|metric| metric.name()).collect();

@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 
 use super::{
     Fault,
+    capability::Capabilities,
     delay::MOST,
+    mechanism::{Mechanism, Unplannable, choose},
+    net::NetEffect,
     plan::{Note, Place, PlannedRule},
 };
 use crate::{target::root_qdisc::RootQdisc, units::show_duration};
@@ -76,8 +79,8 @@ const PACKETS_PER_S: u64 = 100_000;
 /// Room for half as many again.
 const ROOM: u64 = 3;
 const FOR: u64 = 2;
-/// What an fq holds by itself.
-const FEWEST: u64 = 10_000;
+/// Nobody has to wait for what is never filled.
+const FEWEST: u64 = 100_000;
 /// Memory for this many packets is some gigabytes.
 const MOST_PACKETS: u64 = 1_000_000;
 
@@ -120,7 +123,28 @@ pub fn to_hold(
     if dry_run {
         changes.clear();
     }
+    if !changes.is_empty() {
+        notes.push(Note::FqResidue);
+    }
     Ok((changes, notes))
+}
+
+/// Whether any rule holds packets back.
+pub fn holds(rules: &[PlannedRule]) -> bool {
+    rules.iter().any(|rule| rule.queue.is_some())
+}
+
+/// By what an effect holds packets back, if it does.
+pub fn queue(
+    effect: &NetEffect,
+    capabilities: &Capabilities,
+    forced: Option<Mechanism>,
+) -> Result<Option<Mechanism>, Unplannable> {
+    let queues = effect.queues();
+    if queues.is_empty() {
+        return Ok(None);
+    }
+    choose(queues, effect.name(), capabilities, forced).map(Some)
 }
 
 fn most_held(rule: &PlannedRule) -> Duration {
@@ -145,5 +169,124 @@ impl fmt::Display for HostChange {
             f,
             "fq as root qdisc of {device} in network namespace {netns}, for {limit} packets, instead of {before}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fault::{
+            Fault,
+            capability::Capability,
+            catalogue::find,
+            plan::{Options, PlanError, plan},
+            text::Given,
+        },
+        target::{Cgroup, Device, Group, Member, Namespace, Netns, Scope, root_qdisc::Fq},
+    };
+
+    fn scope(roots: &[RootQdisc]) -> Scope {
+        let device = |(number, root): (usize, &RootQdisc)| Device {
+            ifindex: number as u32 + 2,
+            name: format!("eth{number}"),
+            root: root.clone(),
+        };
+        let devices = roots.iter().enumerate().map(device).collect();
+        let netns = Netns::current().expect("our own network namespace");
+        let cgroup = Cgroup { path: "/web".into(), dir: "/sys/fs/cgroup/web".into(), id: 7, level: 1 };
+        let target = "cgroup:/web".parse().expect("a target");
+        let namespaces = vec![Namespace { netns, devices }];
+        Scope {
+            members: vec![Member { group: Group::Experiment, target, cgroup, namespaces }],
+            spared: Vec::new(),
+        }
+    }
+
+    fn fault(name: &str, parameters: &[(&'static str, &str)]) -> Fault {
+        let entry = find(name).expect("a fault");
+        let given = parameters.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
+        (entry.build)(&given).expect("right parameters")
+    }
+
+    fn planned(faults: &[Fault], roots: &[RootQdisc]) -> Result<(Vec<HostChange>, Vec<Note>), PlanError> {
+        let plan = plan(faults, &scope(roots), &Capabilities::all_but(&[]), &Options::default())?;
+        Ok((plan.host_changes, plan.notes))
+    }
+
+    fn default(kind: &str) -> RootQdisc {
+        RootQdisc::Default { kind: kind.to_owned() }
+    }
+
+    fn delay(by: &str) -> Fault {
+        fault("delay", &[("by", by)])
+    }
+
+    #[test]
+    fn the_kernels_own_is_replaced_on_every_device_and_a_loss_replaces_none() {
+        let (changes, notes) = planned(&[delay("50ms")], &[default("noqueue"), default("mq")]).unwrap();
+        let texts: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert!(texts[0].starts_with("fq as root qdisc of eth0 in network namespace"), "{texts:?}");
+        assert!(texts[0].ends_with("for 100000 packets, instead of noqueue"), "{texts:?}");
+        assert!(texts[1].ends_with("instead of mq"), "{texts:?}");
+        assert!(notes.contains(&Note::FqResidue));
+        let (changes, notes) = planned(&[fault("loss", &[("percent", "5")])], &[default("noqueue")]).unwrap();
+        assert!(changes.is_empty() && !notes.contains(&Note::FqResidue));
+    }
+
+    #[test]
+    fn it_has_room_for_what_all_faults_hold_back_together() {
+        let room = |faults: &[Fault]| match &planned(faults, &[default("noqueue")]).unwrap().0[..] {
+            [HostChange::RootFq { limit, hold, .. }] => (*limit, *hold),
+            other => panic!("{other:?}"),
+        };
+        let rate = fault("rate", &[("bandwidth", "10mbit")]);
+        assert_eq!(room(&[delay("1s"), rate]), (300_000, Duration::from_secs(2)));
+        assert_eq!(room(&[delay("9s")]).0, 1_000_000);
+    }
+
+    #[test]
+    fn a_dry_run_changes_nothing() {
+        let options = Options { dry_run: true, ..Options::default() };
+        let scope = scope(&[default("noqueue")]);
+        let plan = plan(&[delay("50ms")], &scope, &Capabilities::all_but(&[]), &options).unwrap();
+        assert!(plan.host_changes.is_empty() && !plan.attachments.is_empty());
+    }
+
+    #[test]
+    fn an_fq_that_is_there_is_used_if_it_reaches_far_enough() {
+        let fq = |seconds| Fq { limit: 10_000, flow_limit: 100, horizon: Duration::from_secs(seconds) };
+        let (changes, notes) = planned(&[delay("50ms")], &[RootQdisc::Fq(fq(10))]).unwrap();
+        assert!(changes.is_empty());
+        assert!(notes.contains(&Note::FqAsItIs { device: "eth0".into(), fq: fq(10) }));
+        let refused = planned(&[delay("2s")], &[RootQdisc::Fq(fq(2))]).unwrap_err().to_string();
+        assert!(refused.contains("for 2s, and the fq on eth0 takes at most 1s"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_somebodys_is_refused_with_advice() {
+        let configured = RootQdisc::Configured { kind: "htb".into(), handle: 0x10 };
+        let refused = planned(&[delay("50ms")], &[default("noqueue"), configured]).unwrap_err().to_string();
+        assert!(refused.contains("eth1") && refused.contains("htb 10:"), "{refused}");
+        assert!(refused.contains("tc qdisc del dev eth1 root"), "{refused}");
+        let refused = planned(&[delay("50ms")], &[RootQdisc::Ours]).unwrap_err().to_string();
+        assert!(refused.contains("another injection"), "{refused}");
+    }
+
+    #[test]
+    fn more_than_fq_takes_is_refused() {
+        let refused = planned(&[delay("5s"), delay("5s")], &[default("noqueue")]).unwrap_err().to_string();
+        assert!(refused.contains("for 10s, and the fq on eth0 takes at most 9s"), "{refused}");
+    }
+
+    #[test]
+    fn a_kernel_without_fq_is_told() {
+        let without = Capabilities::all_but(&[Capability::Fq]);
+        let scope = scope(&[default("noqueue")]);
+        let error = plan(&[delay("50ms")], &scope, &without, &Options::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("cannot do delay: fq needs fq (Linux 5.18 with CONFIG_NET_SCH_FQ)"),
+            "{error}"
+        );
     }
 }

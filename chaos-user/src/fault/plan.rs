@@ -18,7 +18,7 @@ use super::{
     clause::{ClauseError, Clauses},
     course::Course,
     filter::directions,
-    host_change::{HoldError, HostChange, to_hold},
+    host_change::{HoldError, HostChange, holds, queue, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
     show::way,
@@ -40,12 +40,12 @@ pub struct Plan {
     pub levels: Levels,
     /// What all packet filters come to.
     pub clauses: Clauses,
-    /// What is changed on the host, in order, before anything is attached.
-    pub host_changes: Vec<HostChange>,
     /// The default allow-list; empty if no fault heeds it.
     pub spared: Vec<Spared>,
     /// What is attached, in order.
     pub attachments: Vec<Attachment>,
+    /// What is changed on the host then, in order.
+    pub host_changes: Vec<HostChange>,
     /// Metrics that will be measured.
     pub metrics: Vec<Metric>,
     /// What a human should know before saying yes.
@@ -247,7 +247,8 @@ pub fn plan(
     clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
     let (metrics, mut notes) = measurable(capabilities, options)?;
     let attachments = attachments(&rules, scope, &metrics)?;
-    let (host_changes, known) = host_changes(&rules, scope, options)?;
+    let places_to_hold = if holds(&rules) { places(scope)? } else { Vec::new() };
+    let (host_changes, known) = to_hold(&rules, &places_to_hold, options.dry_run)?;
     notes.extend(known);
     notes.extend(residue(&attachments));
     notes.extend(named);
@@ -276,7 +277,7 @@ fn plan_net(
         Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: net.effect.hook(*direction) })
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
-    let queue = queue(net, capabilities, options)?;
+    let queue = queue(&net.effect, capabilities, options.forced)?;
     let clauses = match &net.effect {
         NetEffect::Dns(dns) => clauses.add_queries(&net.filter, dns)?,
         _ => clauses.add(&net.filter)?,
@@ -302,34 +303,6 @@ pub fn rule(pattern: &Pattern, limits: &Limits, clauses: (u64, u64), options: &O
         budget: limits.budget(),
         pattern: pattern.to_kernel(),
     }
-}
-
-fn queue(
-    net: &NetFault,
-    capabilities: &Capabilities,
-    options: &Options,
-) -> Result<Option<Mechanism>, Unplannable> {
-    let queues = net.effect.queues();
-    if queues.is_empty() {
-        return Ok(None);
-    }
-    choose(queues, net.effect.name(), capabilities, options.forced).map(Some)
-}
-
-/// What holding packets back takes, wherever the target's packets leave.
-fn host_changes(
-    rules: &[PlannedRule],
-    scope: &Scope,
-    options: &Options,
-) -> Result<(Vec<HostChange>, Vec<Note>), PlanError> {
-    if rules.iter().all(|rule| rule.queue.is_none()) {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let (changes, mut notes) = to_hold(rules, &places(scope)?, options.dry_run)?;
-    if !changes.is_empty() {
-        notes.push(Note::FqResidue);
-    }
-    Ok((changes, notes))
 }
 
 /// The rules of which something is true.

@@ -8,16 +8,16 @@ pub enum FaultPoint {
     Filled,
     /// The journal is open.
     Journalled,
-    /// An fq qdisc is noted in the journal, and not there.
-    FqNoted,
-    /// An fq qdisc is there, and no program.
-    FqAdded,
     /// The first program is attached.
     AttachedFirst,
     /// A clsact qdisc is noted in the journal, and not there.
     ClsactNoted,
     /// A clsact qdisc is there, without our filter.
     ClsactAdded,
+    /// An fq qdisc is noted in the journal, and not there.
+    FqNoted,
+    /// An fq qdisc is there.
+    FqAdded,
     /// Everything is attached, nothing armed.
     AttachedAll,
     /// The faults happen.
@@ -37,11 +37,11 @@ impl FaultPoint {
     pub const ALL: [Self; 13] = [
         Self::Filled,
         Self::Journalled,
-        Self::FqNoted,
-        Self::FqAdded,
         Self::AttachedFirst,
         Self::ClsactNoted,
         Self::ClsactAdded,
+        Self::FqNoted,
+        Self::FqAdded,
         Self::AttachedAll,
         Self::Armed,
         Self::Disarmed,
@@ -55,11 +55,11 @@ impl FaultPoint {
         match self {
             Self::Filled => "filled",
             Self::Journalled => "journalled",
-            Self::FqNoted => "fq-noted",
-            Self::FqAdded => "fq-added",
             Self::AttachedFirst => "attached-first",
             Self::ClsactNoted => "clsact-noted",
             Self::ClsactAdded => "clsact-added",
+            Self::FqNoted => "fq-noted",
+            Self::FqAdded => "fq-added",
             Self::AttachedAll => "attached-all",
             Self::Armed => "armed",
             Self::Disarmed => "disarmed",

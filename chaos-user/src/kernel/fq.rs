@@ -22,6 +22,7 @@ use super::{
     KernelError,
     fault_point::FaultPoint,
     journal::{Journal, Residue},
+    qdisc,
 };
 use crate::{
     fault::{host_change::HostChange, plan::Place},
@@ -79,12 +80,14 @@ fn add(device: &str, limit: u32) -> io::Result<()> {
     request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Removes it, if it is ours, once what it holds has left. What is already gone is no error.
+/// Removes it, if it is ours, once what it holds has left and a dead controller's filters hold back no more. What is
+/// already gone is no error.
 pub fn undo(netns: &Netns, device: &str, hold: Duration) -> io::Result<()> {
     netns.run(|| {
         if !ours(device)? {
             return Ok(());
         }
+        qdisc::remove_filters(device)?;
         let deadline = Instant::now() + hold.min(PATIENCE);
         while waiting(device)? > 0 && Instant::now() < deadline {
             thread::sleep(POLL);

@@ -48,10 +48,7 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
         if !has_clsact(device)? {
             return Ok(());
         }
-        for Filter { direction, priority, .. } in filters(index)?.into_iter().filter(Filter::is_ours) {
-            let link = SchedClassifierLink::attached(device, direction, priority, FILTER, None)?;
-            drop(link); // a filter is detached when its link is dropped
-        }
+        remove_filters(device)?;
         if adds_qdisc && filters(index)?.is_empty() {
             let removed = remove_clsact(index);
             // A sweep and the watchdog may be at it at the same time, and one of them comes too late.
@@ -59,6 +56,15 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
         }
         Ok(())
     })?
+}
+
+/// Removes our filters alone from a device of the calling thread's namespace.
+pub fn remove_filters(device: &str) -> io::Result<()> {
+    for Filter { direction, priority, .. } in filters(ifindex(device)?)?.into_iter().filter(Filter::is_ours) {
+        let link = SchedClassifierLink::attached(device, direction, priority, FILTER, None)?;
+        drop(link); // a filter is detached when its link is dropped
+    }
+    Ok(())
 }
 
 /// The same as commands that a human would type in that namespace.
