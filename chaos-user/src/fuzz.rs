@@ -12,8 +12,9 @@ use crate::{
     kernel::{host, journal, sweep},
     target::{Target, proc},
     units::{
-        BadValue, CountRate, MAX_DURATION, Occurrences, Percent, Ports, parse_confidence, parse_count,
-        parse_duration, parse_margin, parse_network, parse_seed, show_duration, show_margin, show_network,
+        BadValue, CountRate, MAX_DURATION, Occurrences, Offsets, Percent, Ports, parse_confidence,
+        parse_count, parse_duration, parse_margin, parse_network, parse_seed, parse_up_to, show_duration,
+        show_margin, show_network,
     },
 };
 
@@ -38,6 +39,8 @@ pub fn values(text: &str) {
     both_ways(text, str::parse::<Percent>, ToString::to_string);
     both_ways(text, str::parse::<CountRate>, ToString::to_string);
     both_ways(text, str::parse::<Occurrences>, ToString::to_string);
+    both_ways(text, str::parse::<Offsets>, ToString::to_string);
+    both_ways(text, |text| parse_up_to(text, 64), ToString::to_string);
     both_ways(text, parse_network, |network| show_network(*network));
     both_ways(text, parse_duration, |duration| show_duration(*duration));
     both_ways(text, |text| parse_count(text, "write 1"), ToString::to_string);

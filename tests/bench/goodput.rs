@@ -3,7 +3,6 @@
 //! which tells TCP.
 
 use anyhow::Context;
-use chaos_common::Chance;
 use kchaos::demo::namespaces;
 
 use super::{
@@ -20,8 +19,7 @@ pub fn bench() -> anyhow::Result<()> {
     let (sender, receiver) = namespaces().context("network namespaces")?;
     let cgroup = BenchCgroup::new("lossy")?;
     let _server = Server::start(&receiver)?;
-    let chance = Chance::from_fraction(0.01).context("a chance")?;
-    let plan = cgroup.plan(chance, sender.clone(), sender.devices()?)?;
+    let plan = cgroup.plan("loss", &[("percent", "1%")], &sender)?;
     cgroup.enter()?;
     let mut results: [Vec<Stream>; 4] = Default::default();
     for _ in 0..ROUNDS {

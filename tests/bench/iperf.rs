@@ -1,12 +1,14 @@
 //! One TCP stream between two network namespaces, and what others put in its way.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use kchaos::{
     demo::CLIENTS,
     fault::plan::Plan,
@@ -28,8 +30,15 @@ pub struct Stream {
 
 /// One stream from this process's cgroup in `netns` to the server.
 pub fn stream(netns: &Netns) -> anyhow::Result<Stream> {
-    let seconds = SECONDS.to_string();
-    let arguments = ["-c", &CLIENTS.to_string(), "-t", &seconds, "-J"];
+    stream_to(netns, SocketAddr::new(IpAddr::V4(CLIENTS), Server::PORT), 1, SECONDS)
+}
+
+/// So many streams at once for so long, to the server or to who hands on to it; together.
+pub fn stream_to(netns: &Netns, to: SocketAddr, streams: u32, seconds: u32) -> anyhow::Result<Stream> {
+    let [address, port] = [to.ip().to_string(), to.port().to_string()];
+    let [streams, seconds] = [streams, seconds].map(|number| number.to_string());
+    // The first second, in which TCP finds its speed, is left out.
+    let arguments = ["-c", &address, "-p", &port, "-t", &seconds, "-P", &streams, "-O", "1", "-J"];
     let output = netns.run(|| Command::new("iperf3").args(arguments).output())?.context("iperf3")?;
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3's report")?;
     let number = |end: &str, field: &str| {
@@ -42,13 +51,24 @@ pub fn stream(netns: &Netns) -> anyhow::Result<Stream> {
     })
 }
 
-/// Measures with a plan in force.
+/// Measures with a plan in force, whose counters are read all the while: the lease asks for signs of life.
 pub fn while_injecting<T>(plan: &Plan, measure: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let mut injection = LiveKernel::default().inject("bench", plan)?;
     injection.arm(Duration::from_secs(60))?;
-    // Nothing is read in the meantime, so the lease ends after two of them: long enough.
-    let result = measure();
-    let rollback = injection.rollback();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (result, rollback) = thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                // An error shows in what is measured, and in the rollback.
+                let _ = injection.sample();
+            }
+            injection.rollback()
+        });
+        let result = measure();
+        drop(stop);
+        (result, reading.join())
+    });
+    let rollback = rollback.map_err(|_| anyhow!("reading counters panicked"))?;
     ensure!(rollback.is_complete(), "rollback incomplete: {rollback:?}");
     result
 }
@@ -58,12 +78,26 @@ pub struct Drop<'a> {
     netns: &'a Netns,
     chain: &'static str,
     probability: &'static str,
+    port: Option<&'static str>,
 }
 
 impl<'a> Drop<'a> {
     /// Drops with this probability in this chain.
     pub fn new(netns: &'a Netns, chain: &'static str, probability: &'static str) -> anyhow::Result<Self> {
-        let rule = Self { netns, chain, probability };
+        Self::add(Self { netns, chain, probability, port: None })
+    }
+
+    /// The same for this TCP port only.
+    pub fn at_port(
+        netns: &'a Netns,
+        chain: &'static str,
+        probability: &'static str,
+        port: &'static str,
+    ) -> anyhow::Result<Self> {
+        Self::add(Self { netns, chain, probability, port: Some(port) })
+    }
+
+    fn add(rule: Self) -> anyhow::Result<Self> {
         rule.iptables("-A")?;
         Ok(rule)
     }
@@ -71,7 +105,11 @@ impl<'a> Drop<'a> {
     fn iptables(&self, verb: &str) -> anyhow::Result<()> {
         let statistic =
             ["-m", "statistic", "--mode", "random", "--probability", self.probability, "-j", "DROP"];
-        let run = || Command::new("iptables").args([verb, self.chain]).args(statistic).status();
+        let port = self.port.map(|port| ["-p", "tcp", "--dport", port]);
+        let run = || {
+            let mut command = Command::new("iptables");
+            command.args([verb, self.chain]).args(port.iter().flatten()).args(statistic).status()
+        };
         let status = self.netns.run(run)?.context("iptables")?;
         ensure!(status.success(), "iptables {verb} {} failed", self.chain);
         Ok(())
@@ -90,6 +128,9 @@ impl std::ops::Drop for Drop<'_> {
 pub struct Server(Child);
 
 impl Server {
+    /// Where iperf3 listens.
+    pub const PORT: u16 = 5201;
+
     /// Starts it where the clients of the demo are.
     pub fn start(netns: &Netns) -> anyhow::Result<Self> {
         let address: Ipv4Addr = CLIENTS;

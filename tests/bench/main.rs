@@ -1,21 +1,26 @@
 //! `cargo xtask bench`: what kchaos costs, as ratios against a peer in the same run. Cases take turns, round by
 //! round, so that a machine whose speed drifts is fair to all of them; medians are quoted.
 
+mod delay;
+mod echo;
 mod goodput;
 mod iperf;
 mod packet;
+mod rate;
 mod throughput;
+mod untouched;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::Context;
-use chaos_common::Chance;
+use anyhow::{Context, anyhow};
 use kchaos::{
     fault::{
-        DirectionSpec, Fault, Limits, Loss, NetEffect, NetFault, NetFilter, Pattern,
         capability::Capabilities,
+        catalogue,
         plan::{Options, Plan, plan},
+        text::Given,
     },
+    kernel::{Kernel, LiveKernel},
     target::{Device, Group, Hierarchy, Member, Namespace, Netns, Scope, Target},
 };
 
@@ -33,6 +38,15 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("goodput") {
         goodput::bench()?;
+    }
+    if runs("untouched") {
+        untouched::bench()?;
+    }
+    if runs("delay") {
+        delay::bench()?;
+    }
+    if runs("rate") {
+        rate::bench()?;
     }
     Ok(())
 }
@@ -58,24 +72,33 @@ impl BenchCgroup {
         fs::write(self.dir.join("cgroup.procs"), "0").context("entering a cgroup")
     }
 
-    /// A plan that loses `chance` of what this cgroup sends in `netns`.
-    fn plan(&self, chance: Chance, netns: Netns, devices: Vec<Device>) -> anyhow::Result<Plan> {
-        let loss = Fault::Net(NetFault {
-            effect: NetEffect::Loss(Loss::default()),
-            pattern: Pattern::Random { chance, correlation: Chance::NEVER },
-            direction: DirectionSpec::Egress,
-            filter: NetFilter::default(),
-            limits: Limits::default(),
-        });
+    /// A plan that does this to what this cgroup sends in `netns`: a fault and its parameters, as specs have them.
+    fn plan(&self, fault: &str, parameters: &[(&'static str, &str)], netns: &Netns) -> anyhow::Result<Plan> {
+        let capabilities = LiveKernel::default().capabilities()?;
+        self.plan_for(fault, parameters, netns, netns.devices()?, &capabilities)
+    }
+
+    /// The same for these devices and a kernel that can do this.
+    fn plan_for(
+        &self,
+        fault: &str,
+        parameters: &[(&'static str, &str)],
+        netns: &Netns,
+        devices: Vec<Device>,
+        capabilities: &Capabilities,
+    ) -> anyhow::Result<Plan> {
+        let entry = catalogue::find(fault).with_context(|| format!("no fault {fault}"))?;
+        let given = parameters.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
+        let fault = (entry.build)(&given).map_err(|error| anyhow!("{error}"))?;
         let Target::Cgroup(path) = &self.target else { unreachable!("made that way") };
         let member = Member {
             group: Group::Experiment,
             target: self.target.clone(),
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
-            namespaces: vec![Namespace { netns, devices }],
+            namespaces: vec![Namespace { netns: netns.clone(), devices }],
         };
         let scope = Scope { members: vec![member], spared: Vec::new() };
-        Ok(plan(&[loss], &scope, &Capabilities::all_but(&[]), &Options::default())?)
+        Ok(plan(&[fault], &scope, capabilities, &Options::default())?)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Nanoseconds per packet, by BPF_PROG_TEST_RUN: nothing but the program, no network.
 
 use anyhow::Context;
-use chaos_common::{Chance, names::program};
+use chaos_common::names::program;
 use kchaos::{
     demo::namespaces,
+    fault::capability::Capabilities,
     kernel::test_run::{Cost, Trial},
     target::{Device, Netns, root_qdisc::RootQdisc},
 };
@@ -44,11 +45,12 @@ pub fn bench() -> anyhow::Result<()> {
 }
 
 fn cases(target: &BenchCgroup) -> anyhow::Result<Vec<Case>> {
-    let plan = |chance| {
+    let plan = |percent| {
         let device = Device { ifindex: 1, name: "lo".into(), root: RootQdisc::none() };
-        target.plan(chance, Netns::current()?, vec![device])
+        let all = Capabilities::all_but(&[]);
+        target.plan_for("loss", &[("percent", percent)], &Netns::current()?, vec![device], &all)
     };
-    let (passes, loses) = (plan(Chance::NEVER)?, plan(Chance::ALWAYS)?);
+    let (passes, loses) = (plan("0%")?, plan("100%")?);
     let case = |name: String, inside, trial| Case { name, inside, trial, costs: Vec::new() };
     let mut cases = vec![case("empty program".into(), true, Trial::new(program::BENCH_EMPTY, &passes, 0)?)];
     for targets in [1_u64, 100, 10_000] {

@@ -2,7 +2,6 @@
 //! iptables' statistic match on the same path.
 
 use anyhow::Context;
-use chaos_common::Chance;
 use kchaos::{demo::namespaces, fault::plan::Plan, target::Netns};
 
 use super::{
@@ -40,7 +39,7 @@ pub fn bench() -> anyhow::Result<()> {
     let (sender, receiver) = namespaces().context("network namespaces")?;
     let (target, elsewhere) = (BenchCgroup::new("sender")?, BenchCgroup::new("bystander")?);
     let _server = Server::start(&receiver)?;
-    let plan = target.plan(Chance::NEVER, sender.clone(), sender.devices()?)?;
+    let plan = target.plan("loss", &[("percent", "0%")], &sender)?;
     let mut results = vec![Vec::new(); Path::ALL.len()];
     for round in 0..=ROUNDS {
         for (path, results) in Path::ALL.iter().zip(&mut results) {

@@ -28,7 +28,8 @@ pub fn tests() -> Vec<Test> {
     tests![
         EXPERIMENT: experiment_with_loss_fails_its_gate, experiment_with_harmless_loss_passes, experiment_that_never_fires_is_invalid,
             experiment_that_is_interrupted_is_aborted, experiment_counts_what_victims_did,
-            experiment_with_two_faults_does_both, experiment_loses_then_corrupts_then_duplicates;
+            experiment_with_two_faults_does_both, experiment_loses_then_corrupts_then_duplicates,
+            experiment_with_pulses_is_held_to_what_came_while_they_were_on;
         EXPERIMENT on any kernel: experiment_with_a_broken_spec_changes_nothing
     ]
 }
@@ -257,6 +258,27 @@ fn experiment_with_harmless_loss_passes() -> anyhow::Result<()> {
     let Run { ended, report, .. } = groups.run_under_load(&arguments)?;
     ended.ensure_code(exit::OK)?;
     ensure!(report["verdict"] == "pass" && report["faults"][0]["injected"].as_u64() > Some(0), "{report:#}");
+    Ok(())
+}
+
+/// What came between pulses is counted, but neither the share delivered nor the share asked for is taken of it. A ramp's
+/// share lies between its ends.
+fn experiment_with_pulses_is_held_to_what_came_while_they_were_on() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let pulsing = "{ loss: { percent: 30%, protocol: tcp, pulse: { delay: 1s, active: 1s, dormant: 1s } } }";
+    let ramping = "{ loss: { ramp: { from: 5%, to: 15%, over: 5s }, protocol: tcp } }";
+    let arguments = groups.spec(RETRANSMITS, &format!("{pulsing}, {ramping}"))?;
+    let Run { report, .. } = groups.run_under_load(&arguments)?;
+    let [pulsing, ramping] = [0, 1].map(|fault| &report["faults"][fault]);
+    ensure!(pulsing["fired"] == "as_asked" && pulsing["check"] == "binomial", "{pulsing:#}");
+    ensure!(pulsing["experiment"]["dormant"].as_u64() > Some(0), "{pulsing:#}");
+    let counts = ["when", "chance", "budget", "dry_run", "injected"];
+    let eligible: u64 = counts.iter().filter_map(|count| pulsing["experiment"][count].as_u64()).sum();
+    ensure!(pulsing["eligible"] == eligible && eligible > 0, "{pulsing:#}");
+    ensure!(pulsing["segments"]["eligible"].as_u64() >= Some(eligible), "{pulsing:#}");
+    ensure!(ramping["fired"] == "as_asked" && ramping["expected_fraction"].is_null(), "{ramping:#}");
+    let range = [0, 1].map(|end| ramping["expected_range"][end].as_f64().unwrap_or_default());
+    ensure!((range[0] - 0.05).abs() < 1e-6 && (range[1] - 0.15).abs() < 1e-6, "{ramping:#}");
     Ok(())
 }
 

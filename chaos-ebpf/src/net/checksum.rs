@@ -22,12 +22,10 @@ const RECOMPUTE: u64 = BPF_F_RECOMPUTE_CSUM as u64;
 /// and a UDP datagram without one stays without (net/core/filter.c, `bpf_l4_csum_replace`, 6.18).
 #[inline(always)]
 pub fn follow(skb: Skb, segment: &Segment, at: u32, before: u8, after: u8) -> bool {
-    // Words are summed; the byte beside ours has not changed, so it may as well be 0.
-    let word = |byte: u8| {
-        let odd = (at - segment.transport) & 1 != 0;
-        u16::from_ne_bytes(if odd { [0, byte] } else { [byte, 0] })
-    };
-    let flags = TWO_BYTES | if segment.udp != 0 { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+    // Words are summed; the byte beside ours has not changed, so it may as well be 0. Calculated, as the verifier
+    // would follow both ways from here for each bit.
+    let word = |byte: u8| u16::from_le(u16::from(byte) << (((at - segment.transport) & 1) * 8));
+    let flags = TWO_BYTES | (u64::from(segment.udp) * u64::from(BPF_F_MARK_MANGLED_0));
     // SAFETY: the helper has no preconditions.
     unsafe {
         bpf_l4_csum_replace(skb.0, segment.checksum(), word(before).into(), word(after).into(), flags) == 0

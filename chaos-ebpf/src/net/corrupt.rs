@@ -51,6 +51,7 @@ pub fn corrupt_ingress(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn corrupt(ctx: &TcContext, subject: Subject, hook: usize, direction: Direction) -> i32 {
     let skb = Skb(ctx.skb.skb);
+    let Some(subject) = forget(subject) else { return TC_ACT_UNSPEC };
     let segment = Segment::find(skb).and_then(forget);
     let payload_bytes = segment.map_or(0, |segment| segment.payload_bytes());
     let Some(rule) = forget(decide(skb, &subject, payload_bytes, hook, direction)) else {

@@ -10,9 +10,9 @@ const UDP_HEADER_BYTES: u32 = 8;
 /// A whole TCP segment or UDP datagram. Offsets count from the start of the packet at a tc hook.
 #[derive(Clone, Copy)]
 pub struct Segment {
-    /// Not 0 if it is.
+    /// 1 if it is.
     pub ipv6: u32,
-    /// Not 0 if it is.
+    /// 1 if it is.
     pub udp: u32,
     pub network: u32,
     pub transport: u32,
@@ -65,9 +65,9 @@ impl Segment {
         self.end.saturating_sub(self.payload)
     }
 
-    /// Where its checksum is.
+    /// Where its checksum is. Calculated, as the verifier would follow both ways from here.
     pub fn checksum(&self) -> u32 {
-        self.transport + if self.udp != 0 { UDP_CHECKSUM } else { TCP_CHECKSUM }
+        self.transport + TCP_CHECKSUM - self.udp * (TCP_CHECKSUM - UDP_CHECKSUM)
     }
 }
 

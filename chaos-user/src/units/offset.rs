@@ -1,6 +1,6 @@
 //! Bytes of a payload, by their place.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use super::{BadValue, quoted};
 
@@ -40,6 +40,16 @@ impl FromStr for Offsets {
     }
 }
 
+impl fmt::Display for Offsets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self { first, last: u32::MAX } => write!(f, "{first}.."),
+            Self { first, last } if first == last => write!(f, "{first}"),
+            Self { first, last } => write!(f, "{first}..{last}"),
+        }
+    }
+}
+
 fn offset(whole: &str, part: &str) -> Result<u32, BadValue> {
     part.trim().parse::<u32>().ok().filter(|offset| *offset <= MAX_OFFSET).ok_or_else(|| {
         let what = match part.trim() {
@@ -61,6 +71,13 @@ mod tests {
         assert_eq!(offsets("0..3"), Ok((0, 3)));
         assert_eq!(offsets(" 0 .. 3 "), Ok((0, 3)));
         assert_eq!(offsets("100.."), Ok((100, u32::MAX)));
+    }
+
+    #[test]
+    fn offsets_read_back() {
+        for text in ["4", "0..3", "100.."] {
+            assert_eq!(text.parse::<Offsets>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

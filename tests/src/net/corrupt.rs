@@ -1,8 +1,11 @@
 //! Corruption: which bits are flipped, and that each flipped bit reaches the application.
 
-use std::net::IpAddr;
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use chaos_common::net::Direction;
 
 use super::numbers::Numbers;
@@ -10,9 +13,10 @@ use crate::{
     Test,
     controller::{self, exit},
     flow::ensure_binomial,
-    lab::{Cgroup, Lab, OUTSIDE, OUTSIDE_V6},
+    lab::{self, Cgroup, INSIDE, Lab, OUTSIDE, OUTSIDE_V6},
     tests,
-    victim::{Ask, Victim},
+    tun::{FAR, Tun},
+    victim::{Answer, Ask, Victim, program},
 };
 
 pub fn tests() -> Vec<Test> {
@@ -20,7 +24,8 @@ pub fn tests() -> Vec<Test> {
         EGRESS: corrupt_flips_bits_of_what_leaves, corrupt_flips_bits_of_what_arrives,
             corrupt_hits_its_share_and_spares_a_neighbour, corrupt_keeps_to_its_bytes_of_the_payload,
             corrupt_with_a_seed_flips_the_same_bits_again, corrupt_leaves_datagrams_without_a_checksum_without,
-            corrupt_in_a_dry_run_is_only_counted, corrupt_by_clsact_does_the_same
+            corrupt_in_a_dry_run_is_only_counted, corrupt_by_clsact_does_the_same;
+        TUN: corrupt_spares_what_is_only_forwarded
     ]
 }
 
@@ -159,5 +164,36 @@ fn corrupt_in_a_dry_run_is_only_counted() -> anyhow::Result<()> {
     let ended = kchaos.interrupt()?;
     let (would, injected) = (ended.outcome("dry_run")?, ended.outcome("injected")?);
     ensure!((would, injected) == (2 * PACKETS, 0), "{}", ended.output);
+    Ok(())
+}
+
+/// The victim listens on all addresses, so it would get the packet if it were not for somebody behind this host.
+fn corrupt_spares_what_is_only_forwarded() -> anyhow::Result<()> {
+    const PACKETS: u64 = 50;
+    const PORT: u16 = 7001;
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let mut behind = Tun::new(&lab.inside)?;
+    lab.inside.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+    lab::run_in(&lab.outside, &format!("ip route add {FAR} via {INSIDE}"))?;
+    let victim = Victim::start(&lab, &cgroup)?;
+    let socket = victim.udp((Ipv4Addr::UNSPECIFIED, PORT).into(), None)?;
+    let ours = lab.receiver(OUTSIDE)?;
+    let send = |to: IpAddr| {
+        let refused = program::send_numbers(&ours, Some((to, PORT).into()), 0, PACKETS);
+        ensure!(refused.is_empty(), "the sender was told: {refused:?}");
+        Ok(())
+    };
+    let arguments = format!("corrupt --percent 100 --direction ingress --on {}", cgroup.target());
+    let kchaos = controller::inject(&arguments)?;
+    send(FAR.into())?;
+    let forwarded = behind.datagrams()?;
+    send(INSIDE)?;
+    let Answer::Numbers(own) = victim.ask(Ask::Numbers { socket })? else { bail!("expected numbers") };
+    let ended = kchaos.interrupt()?;
+    let sent: Vec<[u8; 8]> = (0..PACKETS).map(u64::to_be_bytes).collect();
+    ensure!(forwarded.iter().map(|datagram| &datagram.payload[..]).eq(&sent), "forwarded: {forwarded:?}");
+    let own: Vec<(u64, u64)> = (0..).zip(own).collect();
+    ensure!(changed(&own, 1)? == PACKETS, "not all of the victim's own were changed");
+    ensure!((ended.outcome("injected")?, ended.outcome("filtered")?) == (PACKETS, 0), "{}", ended.output);
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     Test,
     controller::{self, exit},
     flow::{Flow, PROBE},
-    lab::{Cgroup, ELSEWHERE, ELSEWHERE_V6, Lab, OUTSIDE, OUTSIDE_V6},
+    lab::{Cgroup, ELSEWHERE, ELSEWHERE_V6, INSIDE, Lab, OUTSIDE, OUTSIDE_V6},
     stream::Stream,
     tests,
     victim::{Ask, Victim},
@@ -23,7 +23,8 @@ pub fn tests() -> Vec<Test> {
             loss_can_be_limited_to_udp, loss_can_be_limited_to_tcp, loss_can_be_limited_to_icmp,
             loss_can_be_limited_to_peers_v4, loss_can_be_limited_to_peers_v6, loss_filters_combine,
             loss_spares_allowed_peers, loss_spares_allowed_ports_at_either_end,
-            loss_can_be_limited_to_new_connections, loss_can_be_limited_to_established_connections
+            loss_can_be_limited_to_new_connections, loss_can_be_limited_to_established_connections;
+        INGRESS: loss_of_arriving_connections_leaves_those_that_exist
     ]
 }
 
@@ -96,7 +97,7 @@ fn loss_can_be_limited_to_tcp() -> anyhow::Result<()> {
 /// Whether a connection to us can be made within the time of one retransmission.
 fn connects(lab: &Lab, victim: &Victim) -> anyhow::Result<bool> {
     let listener = lab.listener(OUTSIDE)?;
-    let bind = SocketAddr::new(crate::lab::INSIDE, 0);
+    let bind = SocketAddr::new(INSIDE, 0);
     match victim.ask(Ask::Connect { bind, to: listener.local_addr()?, within_ms: 1_500 }) {
         Ok(_) => Ok(true),
         Err(error) if error.to_string().contains("timed out") => Ok(false),
@@ -220,4 +221,26 @@ fn loss_can_be_limited_to_established_connections() -> anyhow::Result<()> {
     stream.offer(BYTES, 20_000)?;
     // Those held back included.
     stream.catches_up(3 * BYTES)
+}
+
+/// A server that nobody new can reach, while those who are there go on.
+fn loss_of_arriving_connections_leaves_those_that_exist() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let server = Victim::start(&lab, &cgroup)?;
+    let address = SocketAddr::new(INSIDE, 7001);
+    let listener = server.socket(Ask::Listen { bind: address })?;
+    let client = Victim::start_in(&lab.outside, None)?;
+    let connect =
+        |within_ms| client.ask(Ask::Connect { bind: SocketAddr::new(OUTSIDE, 0), to: address, within_ms });
+    let there = client.connect(SocketAddr::new(OUTSIDE, 0), address)?;
+    server.socket(Ask::Accept { listener })?;
+    let arguments =
+        format!("loss --percent 100 --direction ingress --connections new --on {}", cgroup.target());
+    let kchaos = controller::inject(&arguments)?;
+    ensure!(client.write(there, BYTES)? == BYTES, "a connection that existed was hit");
+    ensure!(connect(1_500).is_err(), "a connection was made though no SYN gets in");
+    let ended = kchaos.interrupt()?;
+    ended.ensure_code(exit::OK)?;
+    ensure!((2..5).contains(&ended.outcome("injected")?), "{}", ended.output);
+    connect(5_000).map(drop).context("afterwards")
 }

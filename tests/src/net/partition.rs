@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::ensure;
 
+use super::tcp::PROBES;
 use crate::{
     Test,
     controller::{self, exit},
@@ -95,7 +96,8 @@ fn partition_stalls_a_connection_which_then_goes_on() -> anyhow::Result<()> {
     hurt.catches_up(BYTES + WAITING_BYTES)?;
     hurt.deliver(BYTES)?;
     ensure!(hurt.sender()?.retransmitted > 0, "nothing had to be sent again");
-    ensure!(spared.sender()?.retransmitted == 0, "the neighbour was hurt");
+    let neighbours = spared.sender()?.retransmitted;
+    ensure!(neighbours <= PROBES, "the neighbour had to send {neighbours} segments again");
     Ok(())
 }
 

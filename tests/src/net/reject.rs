@@ -80,8 +80,8 @@ fn partition_by_rst_refuses_connections_of_v6() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The second attempt at the latest is told: the answer to the first comes while the call that made it still
-/// holds the socket, so the kernel notes it as a mishap that may pass (net/ipv4/tcp_ipv4.c, `tcp_v4_err`, 6.18).
+/// The second attempt at the latest is told. The answer to the first may come while the call that made it still
+/// holds the socket; the kernel then notes it as a mishap that may pass (net/ipv4/tcp_ipv4.c, `tcp_v4_err`, 6.18).
 fn partition_by_icmp_makes_peers_unreachable() -> anyhow::Result<()> {
     let segments = no_connection(OUTSIDE, "icmp", UNREACHABLE)?;
     ensure!((1..=2).contains(&segments), "it took {segments} segments");

@@ -59,7 +59,7 @@ fn counted(ended: &Ended) -> anyhow::Result<Counted> {
 
 /// To the segment, whether packets have many of them or one each.
 fn loss_counts_as_many_segments_as_tcp_sends() -> anyhow::Result<()> {
-    const BYTES: u64 = 8 << 20;
+    const BYTES: u64 = 1 << 20;
     for (most, large) in [(65_535, true), (1, false)] {
         let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
         limit_segments(&lab, most)?;

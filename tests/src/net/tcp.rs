@@ -17,7 +17,7 @@ use crate::{
 const BYTES: u64 = 16 << 20;
 /// An answer that is late because the machine is busy makes TCP send a segment again though nothing is lost
 /// (tail loss probe, RFC 8985).
-const PROBES: u32 = 3;
+pub const PROBES: u32 = 3;
 
 pub fn tests() -> Vec<Test> {
     tests![

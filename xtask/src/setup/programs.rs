@@ -17,7 +17,7 @@ struct Program {
     needed: fn(Need) -> bool,
 }
 
-const PROGRAMS: [Program; 9] = [
+const PROGRAMS: [Program; 10] = [
     Program { name: "dockerd", package: "docker.io", needed: Need::tests },
     Program { name: "docker", package: "docker.io", needed: Need::tests },
     Program { name: "busybox", package: "busybox-static", needed: |need| need.tests() || need.guests() },
@@ -25,6 +25,7 @@ const PROGRAMS: [Program; 9] = [
     Program { name: "iptables", package: "iptables", needed: Need::runs },
     Program { name: "dig", package: "bind9-dnsutils", needed: Need::tests },
     Program { name: "iperf3", package: "iperf3", needed: Need::benchmarks },
+    Program { name: "ping", package: "iputils-ping", needed: Need::benchmarks },
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", needed: Need::guests },
     Program { name: "xz", package: "xz-utils", needed: Need::guests },
 ];
