@@ -44,7 +44,7 @@ pub const fn shaped(distribution: u32) -> u32 {
 
 /// How many rules may hold one packet back. All of them are asked, and what they say adds up: the verifier walks
 /// through every combination.
-pub const MAX_SHAPES: u32 = 4;
+pub const MAX_SHAPES: u32 = 3;
 
 /// How many flows have their order remembered, by hash; those that share an entry are taken for one.
 pub const FLOWS: u32 = 16_384;
