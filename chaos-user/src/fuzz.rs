@@ -8,13 +8,13 @@ use crate::{
         hypothesis::Metric,
         parse::{MAX_SPEC_BYTES, MAX_TARGETS, parse},
     },
-    fault::net::Allow,
+    fault::filter::Allow,
     kernel::{host, journal, sweep},
     target::{Target, proc},
     units::{
-        BadValue, CountRate, MAX_DURATION, Occurrences, Offsets, Percent, Ports, parse_confidence,
-        parse_count, parse_duration, parse_margin, parse_network, parse_seed, parse_up_to, show_duration,
-        show_margin, show_network,
+        BadValue, CountRate, MAX_DURATION, NameSuffix, Occurrences, Offsets, Percent, Ports, parse_address,
+        parse_confidence, parse_count, parse_duration, parse_margin, parse_network, parse_seed, parse_up_to,
+        show_duration, show_margin, show_network,
     },
 };
 
@@ -41,6 +41,8 @@ pub fn values(text: &str) {
     both_ways(text, str::parse::<Occurrences>, ToString::to_string);
     both_ways(text, str::parse::<Offsets>, ToString::to_string);
     both_ways(text, |text| parse_up_to(text, 64), ToString::to_string);
+    both_ways(text, str::parse::<NameSuffix>, ToString::to_string);
+    both_ways(text, parse_address, ToString::to_string);
     both_ways(text, parse_network, |network| show_network(*network));
     both_ways(text, parse_duration, |duration| show_duration(*duration));
     both_ways(text, |text| parse_count(text, "write 1"), ToString::to_string);

@@ -68,6 +68,13 @@ pub const FIREWALL: &[Need] = &[
     Need::Command("iptables -A OUTPUT -p udp"),
     Need::Command("iptables -t mangle -A OUTPUT -p udp -j MARK --set-mark 7"),
 ];
+/// To answer packets where a firewall remembers connections.
+pub const STATEFUL: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::CgroupSkb),
+    Need::Command("iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"),
+];
 /// To lose packets that are given another address on their way.
 pub const NAT: &[Need] = &[
     Need::Root,

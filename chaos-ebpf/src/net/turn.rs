@@ -127,7 +127,12 @@ pub(super) fn back(ctx: &TcContext) -> i32 {
 /// their sum turns around as they do.
 #[inline(always)]
 pub(super) fn sum_of<const N: usize>(bytes: &mut [u8; N]) -> Option<u32> {
-    const { assert!(N % 4 == 0 && N <= 512, "as the helper wants it (net/core/filter.c, `bpf_csum_diff`, 6.1)") };
+    const {
+        assert!(
+            N.is_multiple_of(4) && N <= 512,
+            "as the helper wants it (net/core/filter.c, `bpf_csum_diff`, 6.1)"
+        )
+    };
     // SAFETY: there are N bytes; nothing is read from where there is nothing.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes.as_mut_ptr().cast(), N as u32, 0) };
     (sum >= 0).then(|| u32::from(u16::from_be(fold(sum as u32))))

@@ -32,7 +32,8 @@ pub fn tests() -> Vec<Test> {
         BOTH_WAYS: partition_by_rst_has_the_right_checksum, partition_by_icmp_has_the_right_checksum;
         EGRESS: dns_has_the_right_checksum, dns_is_understood_by_the_c_library;
         TUN: partition_by_rst_at_a_device_without_link_layer, dns_at_a_device_without_link_layer;
-        DIG: dns_is_understood_by_dig
+        DIG: dns_is_understood_by_dig;
+        STATEFUL: partition_by_rst_and_icmp_passes_a_firewall, dns_passes_a_firewall
     ]
 }
 
@@ -106,6 +107,41 @@ fn dns_has_the_right_checksum() -> anyhow::Result<()> {
         names.hears(name, A, &reply(NOERROR, &[(v4, 1)]))?;
         names.hears(name, AAAA, &reply(NOERROR, &[(v6, 1)]))?;
     }
+    kchaos.interrupt()?.ensure_code(exit::OK)?;
+    names.hears_the_truth("example.com", "after")
+}
+
+/// Only what belongs to a connection may come in, and only by the way that would lead back.
+fn guard(lab: &Lab) -> anyhow::Result<()> {
+    run_in(
+        &lab.inside,
+        "iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+         iptables -A INPUT -j DROP",
+    )?;
+    let strict = || std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1");
+    lab.inside.run(strict)?.context("checking source addresses")
+}
+
+fn partition_by_rst_and_icmp_passes_a_firewall() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    guard(&lab)?;
+    let victim = Victim::start(&lab, &cgroup)?;
+    for (reject, why) in [("rst", REFUSED), ("icmp", UNREACHABLE)] {
+        ensure!(refusal(&lab, &victim, OUTSIDE)?.is_none(), "no connection can be made before");
+        let kchaos = controller::inject(&format!("partition --reject {reject} --on {}", cgroup.target()))?;
+        ensure_told(refusal(&lab, &victim, OUTSIDE)?, why)?;
+        kchaos.interrupt()?.ensure_code(exit::OK)?;
+    }
+    ensure!(refusal(&lab, &victim, OUTSIDE)?.is_none(), "no connection can be made afterwards");
+    Ok(())
+}
+
+fn dns_passes_a_firewall() -> anyhow::Result<()> {
+    let names = Names::new()?;
+    guard(&names.lab)?;
+    names.hears_the_truth("example.com", "before")?;
+    let kchaos = names.inject("--answer nxdomain")?;
+    names.hears("example.com", A, &reply(NXDOMAIN, &[]))?;
     kchaos.interrupt()?.ensure_code(exit::OK)?;
     names.hears_the_truth("example.com", "after")
 }
