@@ -3,10 +3,13 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{bail, ensure};
 use chaos_common::net::Direction;
+use nix::sys::signal::Signal;
 
 use super::numbers::Numbers;
 use crate::{
@@ -24,7 +27,8 @@ pub fn tests() -> Vec<Test> {
         EGRESS: corrupt_flips_bits_of_what_leaves, corrupt_flips_bits_of_what_arrives,
             corrupt_hits_its_share_and_spares_a_neighbour, corrupt_keeps_to_its_bytes_of_the_payload,
             corrupt_with_a_seed_flips_the_same_bits_again, corrupt_leaves_datagrams_without_a_checksum_without,
-            corrupt_in_a_dry_run_is_only_counted, corrupt_by_clsact_does_the_same;
+            corrupt_in_a_dry_run_is_only_counted, corrupt_by_clsact_does_the_same,
+            corrupt_ends_when_the_controller_is_stopped;
         TUN: corrupt_spares_what_is_only_forwarded
     ]
 }
@@ -164,6 +168,30 @@ fn corrupt_in_a_dry_run_is_only_counted() -> anyhow::Result<()> {
     let ended = kchaos.interrupt()?;
     let (would, injected) = (ended.outcome("dry_run")?, ended.outcome("injected")?);
     ensure!((would, injected) == (2 * PACKETS, 0), "{}", ended.output);
+    Ok(())
+}
+
+/// A stopped controller renews no lease.
+fn corrupt_ends_when_the_controller_is_stopped() -> anyhow::Result<()> {
+    const PACKETS: u64 = 100;
+    /// The lease, and what it takes to notice that it has run out.
+    const WITHIN: Duration = Duration::from_secs(4);
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut numbers = Numbers::new(&lab, &victim, OUTSIDE)?;
+    let arguments = format!("corrupt --percent 100 --direction both --on {}", cgroup.target());
+    let kchaos = controller::inject(&arguments)?;
+    let mut changed_each_way = || -> anyhow::Result<[u64; 2]> {
+        let mut one = |way| changed(&numbers.send(way, PACKETS)?, 1);
+        Ok([one(Direction::Egress)?, one(Direction::Ingress)?])
+    };
+    ensure!(changed_each_way()? == [PACKETS; 2], "not all were changed");
+    kchaos.signal(Signal::SIGSTOP)?;
+    thread::sleep(WITHIN);
+    ensure!(changed_each_way()? == [0; 2], "some were changed without a lease");
+    kchaos.signal(Signal::SIGCONT)?;
+    kchaos.interrupt()?.ensure_code(exit::OK)?;
+    ensure!(changed_each_way()? == [0; 2], "some were changed afterwards");
     Ok(())
 }
 

@@ -1,6 +1,10 @@
 //! Duplication: how often packets arrive.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use anyhow::ensure;
 use chaos_common::net::Direction;
@@ -11,17 +15,18 @@ use crate::{
     controller::{self, exit},
     flow::ensure_binomial,
     foreign::{At, Foreign},
-    lab::{Cgroup, Lab, OUTSIDE, OUTSIDE_V6},
+    lab::{Cgroup, INSIDE, INSIDE_V6, Lab, OUTSIDE, OUTSIDE_V6},
     offload::{self, Offload},
     snapshot::Snapshot,
     tests,
-    victim::Victim,
+    victim::{Ask, Victim},
 };
 
 pub fn tests() -> Vec<Test> {
     tests![
         EGRESS: duplicate_sends_what_leaves_more_than_once, duplicate_hands_over_what_arrives_more_than_once,
             duplicate_hits_its_share_and_spares_a_neighbour, duplicate_does_not_confuse_tcp,
+            duplicate_meets_connections_while_they_are_opened,
             duplicate_by_clsact_does_the_same, duplicate_by_clsact_leaves_marks_of_others_alone,
             duplicate_in_a_dry_run_is_only_counted, duplicate_of_what_arrives_is_swept_after_sigkill;
         TCX: duplicate_leaves_marks_of_others_alone
@@ -110,6 +115,26 @@ fn duplicate_does_not_confuse_tcp() -> anyhow::Result<()> {
         let ended = kchaos.interrupt()?;
         ended.ensure_code(exit::OK)?;
         ensure!(ended.outcome("injected")? > 0, "{}", ended.output);
+    }
+    Ok(())
+}
+
+/// What opens a connection is for the listener: it asks for it, and acknowledges the answer.
+fn duplicate_meets_connections_while_they_are_opened() -> anyhow::Result<()> {
+    const SEGMENTS: u64 = 2;
+    const PORT: u16 = 7001;
+    for address in [INSIDE, INSIDE_V6] {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        let address = SocketAddr::new(address, PORT);
+        victim.socket(Ask::Listen { bind: address })?;
+        let arguments =
+            format!("duplicate --percent 100 --direction ingress --dry-run --on {}", cgroup.target());
+        let kchaos = controller::inject(&arguments)?;
+        let _open = lab.outside.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))??;
+        thread::sleep(Duration::from_millis(200)); // connected is who has not yet said so
+        let ended = kchaos.interrupt()?;
+        ensure!(ended.outcome("dry_run")? == SEGMENTS, "{}", ended.output);
     }
     Ok(())
 }
