@@ -156,9 +156,10 @@ pub fn could_not(rules: u64, slot: u32, segments: u32) {
 pub fn draw_for(number: u32, slot: u32) -> u32 {
     let state = RULE_STATE.get_ptr_mut(state_index(number, slot, global(&SLOTS)));
     match (RULES.get_ptr(number), state) {
-        // SAFETY: a map value, as in `judge`.
         (Some(rule), Some(state)) => {
-            draw(&Asked { rule: unsafe { &*rule }, number, slot, state, segments: 1 })
+            // SAFETY: a map value, as in `judge`.
+            let rule = unsafe { &*rule };
+            draw(&Asked { rule, number, slot, state, segments: 1 })
         }
         _ => 0,
     }

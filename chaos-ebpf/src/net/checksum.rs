@@ -66,10 +66,11 @@ fn ipv4_length(skb: Skb, header: u32, bytes: u16) -> bool {
 pub fn spoil(skb: Skb, segment: &Segment, draw: u32) -> bool {
     // SAFETY: the helper has no preconditions; it changes nothing unless the device has verified the packet.
     unsafe { bpf_csum_level(skb.0, BPF_CSUM_LEVEL_RESET.into()) };
-    if is_left_to_the_device(skb, segment)
-        && !(take_back(skb, segment) && !is_left_to_the_device(skb, segment))
-    {
-        return false;
+    if is_left_to_the_device(skb, segment) {
+        // Asked again: taking it back changes the answer, or has failed.
+        if !take_back(skb, segment) || is_left_to_the_device(skb, segment) {
+            return false;
+        }
     }
     let field = segment.checksum();
     if !skb.store_at(field, &[0, 0], RECOMPUTE) {

@@ -31,7 +31,7 @@ pub fn loss_egress(ctx: TcContext) -> i32 {
         None => TC_ACT_UNSPEC,
         Some(rule) => {
             debug!(&ctx, "rule {}: lost {} bytes leaving ifindex {}", rule, skb.len(), skb.ifindex());
-            if is_told(rule) { TC_ACT_SHOT as i32 } else { vanish(&ctx) }
+            if is_told(rule) { TC_ACT_SHOT } else { vanish(&ctx) }
         }
     }
 }
