@@ -200,6 +200,7 @@ impl RuleStats {
 
 /// What became of one occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Outcome {
     /// See [`RuleStats::filtered`].
     Filtered,
@@ -219,8 +220,40 @@ pub enum Outcome {
     Injected,
 }
 
+impl Outcome {
+    /// What a number stands for; `None` if it stands for none.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::Filtered,
+            1 => Self::Lease,
+            2 => Self::Dormant,
+            3 => Self::When,
+            4 => Self::Chance,
+            5 => Self::Budget,
+            6 => Self::DryRun,
+            7 => Self::Injected,
+            _ => return None,
+        })
+    }
+}
+
 /// Index of the entry of `RULE_STATE` and `RULE_STATS` for a rule and a slot.
 #[inline(always)]
 pub const fn state_index(rule: u32, slot: u32, slots: u32) -> u32 {
     rule * slots + slot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_known_by_its_number() {
+        let outcomes: Vec<Outcome> = (0..).map_while(Outcome::of).collect();
+        assert_eq!(outcomes.len(), 8);
+        for (number, outcome) in (0..).zip(outcomes) {
+            assert_eq!(outcome as u32, number);
+        }
+    }
 }

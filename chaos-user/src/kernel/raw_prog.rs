@@ -14,6 +14,7 @@ use std::{
     ffi::CStr,
     fmt, io, mem,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    rc::Rc,
 };
 
 use aya::{Btf, Ebpf, maps::Map};
@@ -48,6 +49,9 @@ pub enum RawProgramError {
     /// The object cannot be read.
     #[error("the object: {0}")]
     Object(#[from] aya_obj::ParseError),
+    /// What describes its functions cannot be read.
+    #[error("the object's BTF: {0}")]
+    Btf(#[from] aya_obj::btf::BtfError),
     /// There is no such program in it.
     #[error("the object has no program `{0}`")]
     NoProgram(String),
@@ -146,7 +150,12 @@ pub(super) struct ProgramKind {
 
 /// An object, relocated to the maps that a loaded one holds.
 #[derive(Debug)]
-pub(super) struct RelocatedObject(Object);
+pub(super) struct RelocatedObject {
+    object: Object,
+    /// What describes its functions: those that are visible outside are verified once, by themselves. A kernel that
+    /// does not take it verifies them with each of their callers.
+    btf: Option<Rc<OwnedFd>>,
+}
 
 /// One program of it, ready for the kernel.
 #[derive(Debug)]
@@ -155,12 +164,14 @@ pub(super) struct Relocated {
     license: std::ffi::CString,
     section: ProgramSection,
     function: Function,
+    btf: Option<Rc<OwnedFd>>,
 }
 
 impl RelocatedObject {
     /// Relocates the object that `ebpf` was loaded from to the maps it holds.
     pub(super) fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, RawProgramError> {
         let mut object = Object::parse(object)?;
+        let btf = load_btf(&mut object)?.map(Rc::new);
         let maps = mem::take(&mut object.maps);
         let fds: BTreeMap<&str, RawFd> =
             ebpf.maps().filter_map(|(name, map)| Some((name, map_fd(map)?))).collect();
@@ -173,16 +184,16 @@ impl RelocatedObject {
         // Globals need no patching: they are read from aya's `.rodata` map, which holds the patched ones.
         object.relocate_maps(held.into_iter(), &text)?;
         object.relocate_calls(&text)?;
-        Ok(Self(object))
+        Ok(Self { object, btf })
     }
 
     /// One of its programs.
     pub(super) fn program(&self, program: &str) -> Result<Relocated, RawProgramError> {
         let no_program = || RawProgramError::NoProgram(program.to_owned());
-        let parsed = self.0.programs.get(program).ok_or_else(no_program)?;
-        let function = self.0.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
+        let parsed = self.object.programs.get(program).ok_or_else(no_program)?;
+        let function = self.object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
         let (license, section) = (parsed.license.clone(), parsed.section.clone());
-        Ok(Relocated { name: program.to_owned(), license, section, function })
+        Ok(Relocated { name: program.to_owned(), license, section, function, btf: self.btf.clone() })
     }
 }
 
@@ -228,6 +239,8 @@ impl Relocated {
 
     fn try_load(&self, kind: ProgramKind, log_level: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
         let instructions: &[bpf_insn] = &self.function.instructions;
+        let functions = self.function.func_info.func_info_bytes();
+        let described = self.btf.as_ref().filter(|_| !functions.is_empty());
         let mut attributes = Load {
             program_type: kind.program_type,
             instruction_count: instructions.len() as u32,
@@ -241,7 +254,11 @@ impl Relocated {
             name: kernel_name(&self.name),
             ifindex: 0,
             expected_attach_type: kind.attach_type,
-            btf: [0; 9],
+            btf: described.map_or(0, |btf| btf.as_raw_fd() as u32),
+            function_info_bytes: described.map_or(0, |_| self.function.func_info_rec_size as u32),
+            function_info: described.map_or(0, |_| functions.as_ptr() as u64),
+            function_infos: described.map_or(0, |_| self.function.func_info.len() as u32),
+            line_info: [0; 4],
             attach_btf_id: kind.function_id,
         };
         let mut attempts_left = LOAD_ATTEMPTS;
@@ -259,6 +276,22 @@ impl Relocated {
 /// What the verifier wrote.
 fn text(log: &[u8]) -> String {
     CStr::from_bytes_until_nul(log).unwrap_or_default().to_string_lossy().trim_end().to_owned()
+}
+
+/// Hands the kernel what describes an object's functions, as far as it understands that; `None` if it does not.
+fn load_btf(object: &mut Object) -> Result<Option<OwnedFd>, RawProgramError> {
+    let Some(features) = aya::features().btf() else { return Ok(None) };
+    let Some(btf) = object.fixup_and_sanitize_btf(features)? else { return Ok(None) };
+    let bytes = btf.to_bytes();
+    let mut attributes = LoadBtf {
+        btf: bytes.as_ptr() as u64,
+        log: 0,
+        btf_bytes: bytes.len() as u32,
+        log_bytes: 0,
+        log_level: 0,
+        spare: 0,
+    };
+    Ok(bpf(BPF_BTF_LOAD, &mut attributes).ok())
 }
 
 fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
@@ -290,6 +323,7 @@ fn map_fd(map: &Map) -> Option<RawFd> {
 // include/uapi/linux/bpf.h, 6.18.
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_RAW_TRACEPOINT_OPEN: i64 = 17;
+const BPF_BTF_LOAD: i64 = 18;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_MODIFY_RETURN: u32 = 26;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
@@ -318,9 +352,25 @@ struct Load {
     name: [u8; NAME_BYTES],
     ifindex: u32,
     expected_attach_type: u32,
-    /// The program's own BTF, of which it has none: `prog_btf_fd` to `line_info_cnt`.
-    btf: [u32; 9],
+    /// The program's own BTF.
+    btf: u32,
+    function_info_bytes: u32,
+    function_info: u64,
+    function_infos: u32,
+    /// Of which it has none: `line_info_rec_size` to `line_info_cnt`.
+    line_info: [u32; 4],
     attach_btf_id: u32,
+}
+
+/// The same for BPF_BTF_LOAD.
+#[repr(C)]
+struct LoadBtf {
+    btf: u64,
+    log: u64,
+    btf_bytes: u32,
+    log_bytes: u32,
+    log_level: u32,
+    spare: u32,
 }
 
 /// The same for BPF_RAW_TRACEPOINT_OPEN.
@@ -353,6 +403,8 @@ mod tests {
         assert_eq!(mem::offset_of!(Load, name), 48);
         assert_eq!(mem::offset_of!(Load, expected_attach_type), 68);
         assert_eq!(mem::offset_of!(Load, btf), 72);
+        assert_eq!(mem::offset_of!(Load, function_info), 80);
+        assert_eq!(mem::offset_of!(Load, line_info), 92);
         assert_eq!(mem::offset_of!(Load, attach_btf_id), 108);
         assert_eq!(mem::size_of::<Load>(), 112);
     }
