@@ -9,7 +9,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle as Parent};
 
 use crate::target::netns::{Netns, with_netlink};
 
-/// Our filters are the first of the chain, and known by their handle ("kc").
+/// Our filters are early in the chain, a priority for each program, and known by their handle ("kc").
 const FIRST_PRIORITY: u16 = 1;
 const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
 
