@@ -39,8 +39,9 @@ use libtest_mimic::Arguments;
 use need::Need;
 use select::Kernels;
 
-/// More at once would make them wait for one another on a small machine, and they are timed.
-const THREADS: usize = 2;
+/// Most of the time a test waits: for a lease to end, for an experiment's phase. More at once would make them wait for one
+/// another on a small machine, and they are timed.
+const THREADS: usize = 4;
 
 /// One test.
 #[derive(Clone)]
