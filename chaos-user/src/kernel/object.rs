@@ -99,8 +99,8 @@ impl Globals {
 const fn reads_sockets(attachment: &Attachment) -> bool {
     match attachment {
         Attachment::Tc { direction, .. } => matches!(direction, Direction::Ingress),
-        Attachment::RawTracepoint { .. } => true,
-        Attachment::CgroupSkb { .. } | Attachment::CgroupSock { .. } | Attachment::SockDiag { .. } => false,
+        Attachment::RawTracepoint { .. } | Attachment::CgroupSock { .. } => true,
+        Attachment::CgroupSkb { .. } | Attachment::SockDiag { .. } => false,
     }
 }
 

@@ -215,6 +215,7 @@ impl Heard {
                     fs::write(&logs.doctor, diagnosis.json()).context("keeping the diagnosis")?;
                     let lacking = diagnosis.lacking(&self.kernel.must_have());
                     problems.extend(lacking.iter().map(|what| format!("this kernel must have {what}")));
+                    problems.extend(diagnosis.contradicted(&results));
                     problems.extend(support::problem(self.kernel.name(), diagnosis.report()));
                     missing = diagnosis.missing().into_iter().map(str::to_owned).collect();
                 }
