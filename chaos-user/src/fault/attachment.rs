@@ -73,7 +73,7 @@ pub enum Via {
 }
 
 /// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
-/// them, and what holds them back comes last.
+/// them, and what holds them back comes last. So does it behind everybody else's on ingress: see [`is_last`].
 pub const TC_ORDER: &[&str] = &[
     program::LOSS_EGRESS,
     program::REJECT_EGRESS,
@@ -83,7 +83,13 @@ pub const TC_ORDER: &[&str] = &[
     program::DUPLICATE_EGRESS,
     program::DUPLICATE_INGRESS,
     program::SHAPE_EGRESS,
+    program::SHAPE_INGRESS,
 ];
+
+/// Whether a program comes behind everybody else's. What it holds back passes by those that come later.
+pub fn is_last(name: &str) -> bool {
+    name == program::SHAPE_INGRESS
+}
 
 /// A device in a network namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,8 +132,8 @@ pub fn attachments(
         match mechanism {
             Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx)?),
             Mechanism::ClsactEgress | Mechanism::ClsactIngress => attachments.extend(tc(Via::Clsact)?),
-            // Not a program, but the host change that a program needs.
-            Mechanism::Fq => {}
+            // Not programs, but the host changes that a program needs.
+            Mechanism::Fq | Mechanism::Ifb => {}
             Mechanism::CgroupSock => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));

@@ -9,6 +9,7 @@ pub mod fake;
 pub mod fault_point;
 pub mod fq;
 pub mod host;
+pub mod ifb;
 mod injection;
 pub mod journal;
 mod lease;

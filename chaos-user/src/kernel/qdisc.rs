@@ -7,15 +7,19 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttac
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle as Parent};
 
-use crate::target::netns::{Netns, with_netlink};
+use crate::{
+    fault::plan::{is_last, tc_rank},
+    target::netns::{Netns, with_netlink},
+};
 
-/// Our filters are the first of the chain, and known by their handle ("kc").
+/// Our filters are the first of the chain or the last, and known by their handle ("kc").
 const FIRST_PRIORITY: u16 = 1;
+const LAST_PRIORITY: u16 = u16::MAX;
 const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
 
-/// Where and under which name the filter is attached before which `rank` others of ours come.
-pub fn attach_options(rank: usize) -> TcAttachOptions {
-    let priority = FIRST_PRIORITY + rank as u16;
+/// Where and under which name the filter is attached with a program.
+pub fn attach_options(program: &str) -> TcAttachOptions {
+    let priority = if is_last(program) { LAST_PRIORITY } else { FIRST_PRIORITY + tc_rank(program) as u16 };
     TcAttachOptions::Netlink(NlOptions { priority, handle: FILTER, classid: None })
 }
 
@@ -60,7 +64,17 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
 
 /// Removes our filters alone from a device of the calling thread's namespace.
 pub fn remove_filters(device: &str) -> io::Result<()> {
-    for Filter { direction, priority, .. } in filters(ifindex(device)?)?.into_iter().filter(Filter::is_ours) {
+    remove_those(device, |_| true)
+}
+
+/// The same of those alone that come behind everybody else's.
+pub fn remove_last_filters(device: &str) -> io::Result<()> {
+    remove_those(device, |filter| filter.priority == LAST_PRIORITY)
+}
+
+fn remove_those(device: &str, those: impl Fn(&Filter) -> bool) -> io::Result<()> {
+    let filters = filters(ifindex(device)?)?.into_iter().filter(|filter| filter.is_ours() && those(filter));
+    for Filter { direction, priority, .. } in filters {
         let link = SchedClassifierLink::attached(device, direction, priority, FILTER, None)?;
         drop(link); // a filter is detached when its link is dropped
     }
