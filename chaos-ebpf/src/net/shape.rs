@@ -4,6 +4,7 @@
 
 use aya_ebpf::{
     bindings::{
+        __sk_buff,
         _bindgen_ty_28::{BPF_SKB_TSTAMP_DELIVERY_MONO, BPF_SKB_TSTAMP_UNSPEC},
         TC_ACT_SHOT, TC_ACT_UNSPEC,
     },
@@ -29,7 +30,7 @@ use crate::{
     forget::forget,
     gate::{self, Subject},
     maps::{SHAPE_FLOWS, SHAPE_STATE, SHAPE_TABLES, SHAPES, SLOTS, global},
-    skb::Skb,
+    skb::{Skb, opaque},
 };
 
 /// How far ahead of the present a time may be that others have given a packet, such as a paced TCP: fq drops what
@@ -183,7 +184,7 @@ impl Departure {
     #[inline(always)]
     fn transmit(&mut self, shape: &Shape, state: *mut ShapeState, bytes: u32, direction: Direction) {
         // SAFETY: in bounds of the map value.
-        let free = unsafe { &raw mut (*state).free_ns[direction as usize] };
+        let free = unsafe { &raw mut (*state).free_ns[index(direction)] };
         self.is_held = true;
         for _ in 0..ATTEMPTS {
             let free_ns = atomic::load(free);
@@ -246,6 +247,12 @@ fn paced_ns(skb: Skb, now_ns: u64) -> u64 {
     if tstamp > now_ns + MOST_AHEAD_NS { now_ns + MOST_AHEAD_NS } else { tstamp }
 }
 
+/// The place of a direction among both: for the verifier, who does not know that there are no more.
+#[inline(always)]
+fn index(direction: Direction) -> usize {
+    opaque(direction as usize) & 1
+}
+
 /// Its length on the wire. Where packets arrive, the kernel has not reckoned with the headers of what was put together
 /// on the way (net/core/dev.c, `sch_handle_ingress`, 6.12).
 #[inline(always)]
@@ -276,7 +283,7 @@ fn delay_ns(shape: &Shape, state: *mut ShapeState, rule: u32, slot: u32, directi
     let Some(normals) = SHAPE_TABLES.get(NORMAL_QUANTILES) else { return shape.by_ns };
     let Some(jitters) = SHAPE_TABLES.get(shaped(shape.distribution)) else { return shape.by_ns };
     // SAFETY: in bounds of the map value.
-    let variate = unsafe { &raw mut (*state).variate[direction as usize] };
+    let variate = unsafe { &raw mut (*state).variate[index(direction)] };
     let before = atomic::load(variate);
     let next = shape.next_variate(before, normals.values[quantile_index(draw)]);
     if shape.rho != 0 {
@@ -313,12 +320,25 @@ fn send_at(ctx: &TcContext, through: u32, at_ns: u64) -> Sent {
         XMIT_DROP => Sent::Dropped,
         0.. => Sent::Copy,
         _ => {
-            let mono = u32::from(tstamp_type) == BPF_SKB_TSTAMP_DELIVERY_MONO;
-            let (tstamp, kind) =
-                if mono { (tstamp, BPF_SKB_TSTAMP_DELIVERY_MONO) } else { (0, BPF_SKB_TSTAMP_UNSPEC) };
-            // SAFETY: as above; it has just been possible.
-            unsafe { bpf_skb_set_tstamp(skb, tstamp, kind) };
+            give_back_time(skb, tstamp, tstamp_type);
             Sent::Nothing
+        }
+    }
+}
+
+/// Makes a packet's time what it was: when it is to leave, or when it arrived. The helper takes none but the former;
+/// since this program reads the kind, the latter can be written as it is (net/core/filter.c,
+/// `bpf_convert_tstamp_write`, 6.18).
+#[inline(always)]
+fn give_back_time(skb: *mut __sk_buff, tstamp: u64, tstamp_type: u8) {
+    let is_departure = u32::from(tstamp_type) == BPF_SKB_TSTAMP_DELIVERY_MONO;
+    let (departure, kind) =
+        if is_departure { (tstamp, BPF_SKB_TSTAMP_DELIVERY_MONO) } else { (0, BPF_SKB_TSTAMP_UNSPEC) };
+    // SAFETY: the helper checks its arguments; it has just been possible. The verifier allows writing the field.
+    unsafe {
+        bpf_skb_set_tstamp(skb, departure, kind);
+        if !is_departure {
+            (*skb).tstamp = tstamp;
         }
     }
 }
