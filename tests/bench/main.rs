@@ -15,7 +15,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, anyhow};
 use kchaos::{
     fault::{
-        capability::Capabilities,
+        capability::{Capabilities, Capability},
         catalogue,
         plan::{Options, Plan, plan},
         text::Given,
@@ -74,7 +74,7 @@ impl BenchCgroup {
 
     /// A plan that does this to what this cgroup sends in `netns`: a fault and its parameters, as specs have them.
     fn plan(&self, fault: &str, parameters: &[(&'static str, &str)], netns: &Netns) -> anyhow::Result<Plan> {
-        let capabilities = LiveKernel::default().capabilities()?;
+        let capabilities = LiveKernel::default().capabilities(&Capability::PLANNABLE)?;
         self.plan_for(fault, parameters, netns, netns.devices()?, &capabilities)
     }
 

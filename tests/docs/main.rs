@@ -8,13 +8,14 @@ mod blocks;
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use blocks::{Block, Command};
 use kchaos::{
     cli, experiment,
     fault::{
         capability::Capabilities,
         plan::{Options, plan},
+        wanted::wanted,
     },
     target::{Cgroup, Device, Group, Member, Namespace, Netns, Scope, root_qdisc::RootQdisc},
 };
@@ -86,7 +87,14 @@ fn can_be_planned(text: &str) -> anyhow::Result<()> {
         spared: Vec::new(),
     };
     let gates = spec.gates.iter().map(|gate| gate.metric).collect();
-    plan(&spec.faults, &scope, &Capabilities::all_but(&[]), &Options { gates, ..Options::default() })?;
+    let options = Options { gates: Some(gates), ..Options::default() };
+    let mut capabilities = Capabilities::all_but(&[]);
+    let with_all = plan(&spec.faults, &scope, &capabilities, &options)?;
+    // What is tried for a plan is enough for it.
+    let wanted = wanted(&spec.faults, &options);
+    capabilities.probed.retain(|probed| wanted.contains(&probed.capability));
+    let with_wanted = plan(&spec.faults, &scope, &capabilities, &options)?;
+    ensure!(with_wanted == with_all, "with {wanted:?} alone it is planned otherwise");
     Ok(())
 }
 

@@ -23,8 +23,8 @@ const SHOT: i32 = 2;
 /// TC_ACT_UNSPEC, which is TCX_NEXT: on to the next program.
 const NEXT: i32 = -1;
 
-/// Not the priority that ours has.
-const PRIORITY: u16 = 7;
+/// Behind those that ours have, one for each program.
+const PRIORITY: u16 = 99;
 const HANDLE: TcHandle = TcHandle::new(0, 0x77);
 
 /// By which of tc's doors.

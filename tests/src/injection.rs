@@ -6,6 +6,7 @@ use kchaos::{
         catalogue::find,
         plan::{Options, plan},
         text::Given,
+        wanted::wanted,
     },
     kernel::{Kernel, LiveInjection, LiveKernel},
     target,
@@ -27,6 +28,7 @@ pub fn inject(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scope = runtime.block_on(target::resolve(&[], &[cgroup.target().parse()?], &[]))?;
     let mut kernel = LiveKernel::default();
-    let capabilities = kernel.capabilities()?;
-    Ok(kernel.inject("test", &plan(&faults, &scope, &capabilities, &Options::default())?)?)
+    let options = Options::default();
+    let capabilities = kernel.capabilities(&wanted(&faults, &options))?;
+    Ok(kernel.inject("test", &plan(&faults, &scope, &capabilities, &options)?)?)
 }

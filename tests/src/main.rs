@@ -52,9 +52,11 @@ struct Test {
 }
 
 /// Lists tests by what they need: `tests![EGRESS: one, two; INGRESS: three]`. What they show must hold on each
-/// kernel, except after `EGRESS on any kernel:`, where it is of kchaos's own doing.
+/// kernel, except after `EGRESS on one kernel:`, where one of the lab's will do, and `EGRESS on any kernel:`, where it is
+/// of kchaos's own doing.
 macro_rules! tests {
     (@kernels) => { $crate::select::Kernels::Each };
+    (@kernels one) => { $crate::select::Kernels::InTurn };
     (@kernels any) => { $crate::select::Kernels::Any };
     (@group $needs:ident, $kernels:expr, $($name:ident),+) => {
         vec![$($crate::Test {
@@ -103,6 +105,10 @@ fn main() -> ExitCode {
         programs::tests(),
     ];
     let tests = select::spread(tests.into_iter().collect());
+    if let Some(twice) = select::twice(&tests) {
+        eprintln!("test {twice} is listed twice");
+        return ExitCode::FAILURE;
+    }
     let trials = tests.into_iter().filter_map(|test| select::trial(test, &arguments)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     times::show_longest();

@@ -26,9 +26,10 @@ pub fn tests() -> Vec<Test> {
     tests![
         TCX: sigkill_ends_loss_within_the_lease;
         EGRESS: sigstop_ends_loss_within_the_lease, a_hung_run_loop_ends_loss_within_two_leases,
-            rollback_is_done_before_exit_on_sigint, rollback_is_done_before_exit_on_sigterm,
-            rollback_is_done_before_exit_on_stop, rollback_is_done_before_exit_on_the_deadline,
-            stop_ends_a_controller_that_does_not_answer, loss_that_never_fires_is_invalid;
+            rollback_is_done_before_exit_on_sigint;
+        EGRESS on one kernel: rollback_is_done_before_exit_on_sigterm, rollback_is_done_before_exit_on_stop,
+            rollback_is_done_before_exit_on_the_deadline, stop_ends_a_controller_that_does_not_answer,
+            loss_that_never_fires_is_invalid;
         CLSACT: sigkill_of_a_clsact_injection_is_cleaned_up_by_the_watchdog,
             a_clsact_injection_leaves_the_device_as_it_was,
             sweep_and_the_watchdog_do_not_get_into_each_others_way;
@@ -99,6 +100,7 @@ pub mod hung {
             catalogue::find,
             plan::{Options, plan},
             text::Given,
+            wanted::wanted,
         },
         kernel::{Kernel, LiveInjection, LiveKernel},
         target,
@@ -117,8 +119,9 @@ pub mod hung {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let scope = runtime.block_on(target::resolve(&[], &[cgroup.target().parse()?], &[]))?;
         let mut kernel = LiveKernel::default();
-        let (faults, capabilities) = ([(entry.build)(&given)?], kernel.capabilities()?);
-        Ok(kernel.inject("hung", &plan(&faults, &scope, &capabilities, &Options::default())?)?)
+        let (faults, options) = ([(entry.build)(&given)?], Options::default());
+        let capabilities = kernel.capabilities(&wanted(&faults, &options))?;
+        Ok(kernel.inject("hung", &plan(&faults, &scope, &capabilities, &options)?)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which tests run here, and in which order.
 
-use std::{env, time::Instant};
+use std::{collections::HashSet, env, time::Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -8,14 +8,42 @@ use crate::{Test, need, times};
 
 /// The task runner's lab sets it to the name of its kernel.
 const LAB_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
+/// Where the whole lab is run, it sets it to `1/4` for the second of four kernels.
+const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
 
 /// On which kernels a test has something to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernels {
     /// On each: the effect goes through the kernel.
     Each,
+    /// On the machine's own and on one of the lab's, each in its turn: which packets and calls are hit is decided by
+    /// the same instructions everywhere, and that every kernel runs those is shown by the tests for each.
+    InTurn,
     /// One will do, and that is the machine's own: what is refused, what is printed.
     Any,
+}
+
+impl Kernels {
+    /// Why a test need not run here, if so.
+    fn elsewhere(self, name: &str) -> Option<&'static str> {
+        match self {
+            Self::Each => None,
+            Self::InTurn => {
+                (!is_turn(name, &env::var(TURN_VARIABLE).ok()?)).then_some("another kernel's turn")
+            }
+            Self::Any => env::var_os(LAB_VARIABLE).map(|_| "one kernel is enough"),
+        }
+    }
+}
+
+/// Whether it is the turn of the kernel `turn` names. Names decide, so that a test stays where it was when others come.
+fn is_turn(name: &str, turn: &str) -> bool {
+    let numbers = turn.split_once('/').and_then(|(this, of)| Some((this.parse().ok()?, of.parse().ok()?)));
+    let Some((this, of)) = numbers.filter(|(_, of): &(u32, u32)| *of > 0) else { return true };
+    // FNV-1a, 32 bits.
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash >> 16) % of == this
 }
 
 /// All of them, those of each family as far from one another as can be: they wait for the same things, and
@@ -34,12 +62,18 @@ pub fn spread(families: Vec<Vec<Test>>) -> Vec<Test> {
     placed.into_iter().map(|(_, _, test)| test).collect()
 }
 
+/// A name that more than one of them has: what came of these could not be told apart.
+pub fn twice(tests: &[Test]) -> Option<&str> {
+    let mut names = HashSet::new();
+    tests.iter().map(|test| test.name.as_str()).find(|name| !names.insert(*name))
+}
+
 /// What runs a test; `None` if it need not run here, which is said.
 pub fn trial(test: Test, arguments: &Arguments) -> Option<Trial> {
     let Test { name, needs, kernels, run } = test;
     let chosen = !arguments.is_filtered_out(&Trial::test(name.as_str(), || Ok(())));
-    if chosen && kernels == Kernels::Any && env::var_os(LAB_VARIABLE).is_some() {
-        println!("left out {name}: one kernel is enough");
+    if let Some(why) = chosen.then(|| kernels.elsewhere(&name)).flatten() {
+        println!("left out {name}: {why}");
         return None;
     }
     if let Some(unmet) = (chosen && !arguments.list).then(|| need::unmet(needs)).flatten() {

@@ -35,7 +35,7 @@ pub fn tests() -> Vec<Test> {
         TUN: loss_at_a_device_without_link_layer;
         NAT: loss_in_front_of_address_translation;
         FIREWALL: loss_comes_after_the_senders_firewall_and_before_the_receivers, loss_leaves_marks_alone;
-        EGRESS: loss_spares_the_loopback_device, loss_of_small_frames_and_fragments,
+        EGRESS on one kernel: loss_spares_the_loopback_device, loss_of_small_frames_and_fragments,
             loss_of_single_segments
     ]
 }

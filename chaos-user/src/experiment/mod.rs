@@ -19,6 +19,7 @@ use crate::{
         Pattern,
         mechanism::Mechanism,
         plan::{Options, Plan, PlanError, PlannedRule, plan},
+        wanted::wanted,
     },
     judge::{JudgeInput, Judgement, delivery::RuleDelivery, judge},
     kernel::{Injection, Kernel, KernelError, Rollback},
@@ -96,8 +97,9 @@ pub async fn prepare<K: Kernel>(
 ) -> Result<(Scope, Plan), RunError> {
     let scope = target::resolve(&spec.control, &spec.experiment, &insist.allowed).await?;
     let gates = spec.gates.iter().map(|gate| gate.metric).collect();
-    let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, gates };
-    let plan = plan(&spec.faults, &scope, &kernel.capabilities()?, &options)?;
+    let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, gates: Some(gates) };
+    let capabilities = kernel.capabilities(&wanted(&spec.faults, &options))?;
+    let plan = plan(&spec.faults, &scope, &capabilities, &options)?;
     Ok((scope, plan))
 }
 

@@ -28,6 +28,7 @@ pub mod reset;
 mod show;
 pub mod spared;
 pub mod text;
+pub mod wanted;
 
 pub use filter::{DirectionSpec, NetFilter, PortRange};
 pub use limits::Limits;

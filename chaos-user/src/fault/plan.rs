@@ -156,8 +156,22 @@ pub struct Options {
     pub dry_run: bool,
     /// Use this mechanism wherever it is on the ladder.
     pub forced: Option<Mechanism>,
-    /// Metrics that must be measured.
-    pub gates: Vec<Metric>,
+    /// Metrics that must be measured, beside what the kernel can measure anyway; nothing is if `None`.
+    pub gates: Option<Vec<Metric>>,
+}
+
+impl Options {
+    /// Whether a metric is measured where the kernel can. System calls are counted only if a gate asks: their
+    /// tracepoint costs every task of the host something.
+    pub(super) fn may_measure(&self, metric: Metric) -> bool {
+        let of_the_same = |gates: &Vec<Metric>| gates.iter().any(|gate| needs(*gate) == needs(metric));
+        let on_request = matches!(needs(metric), Capability::SyscallTracepoint);
+        self.gates.as_ref().is_some_and(|gates| !on_request || of_the_same(gates))
+    }
+
+    fn is_gated(&self, metric: Metric) -> bool {
+        self.gates.as_ref().is_some_and(|gates| gates.contains(&metric))
+    }
 }
 
 /// Why there is no plan.
@@ -326,21 +340,17 @@ fn hook_rules(rules: &[PlannedRule]) -> [u64; MAX_HOOKS] {
     hooks
 }
 
-/// The metrics that will be measured. System calls are counted only if a gate asks: their tracepoint costs
-/// every task of the host something.
+/// The metrics that will be measured.
 fn measurable(capabilities: &Capabilities, options: &Options) -> Result<(Vec<Metric>, Vec<Note>), PlanError> {
     let (mut metrics, mut notes) = (Vec::new(), Vec::new());
-    for metric in Metric::ALL {
-        let (gated, needs) = (options.gates.contains(&metric), needs(metric));
-        let on_request = matches!(needs, Capability::SyscallTracepoint);
-        if capabilities.has(needs) {
-            if gated || !on_request || options.gates.iter().any(|gate| self::needs(*gate) == needs) {
-                metrics.push(metric);
-            }
-        } else if gated {
-            return Err(PlanError::Unmeasurable { metric, lacks: needs });
-        } else if !on_request {
-            notes.push(Note::NotMeasured { metric, lacks: needs });
+    for metric in Metric::ALL.into_iter().filter(|metric| options.may_measure(*metric)) {
+        let lacks = needs(metric);
+        if capabilities.has(lacks) {
+            metrics.push(metric);
+        } else if options.is_gated(metric) {
+            return Err(PlanError::Unmeasurable { metric, lacks });
+        } else {
+            notes.push(Note::NotMeasured { metric, lacks });
         }
     }
     if metrics.contains(&Metric::Syscalls) {

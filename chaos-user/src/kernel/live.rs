@@ -25,8 +25,8 @@ pub struct LiveKernel {
 impl Kernel for LiveKernel {
     type Injection = LiveInjection;
 
-    fn capabilities(&mut self) -> Result<Capabilities, KernelError> {
-        probe::probe(&Capability::PLANNABLE)
+    fn capabilities(&mut self, wanted: &[Capability]) -> Result<Capabilities, KernelError> {
+        probe::probe(wanted)
     }
 
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {

@@ -38,7 +38,10 @@ pub use raw_prog::RawProgramError;
 pub use watchdog::{WATCHDOG_VERB, watch};
 
 use crate::{
-    fault::{capability::Capabilities, plan::Plan},
+    fault::{
+        capability::{Capabilities, Capability},
+        plan::Plan,
+    },
     steady::sample::Sample,
 };
 
@@ -47,8 +50,8 @@ pub trait Kernel {
     /// What it makes of a plan.
     type Injection: Injection;
 
-    /// What it can do of what plans may ask for, found out by trying.
-    fn capabilities(&mut self) -> Result<Capabilities, KernelError>;
+    /// What it can do of what is wanted, found out by trying.
+    fn capabilities(&mut self, wanted: &[Capability]) -> Result<Capabilities, KernelError>;
 
     /// Loads, fills and attaches; arms nothing.
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<Self::Injection, KernelError>;

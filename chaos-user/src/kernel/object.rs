@@ -13,7 +13,7 @@ use chaos_common::{
     Leaps, Lease, Pod, Rule, Target,
     dns::KEY_BYTES,
     names::{global, map},
-    net::{MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
+    net::{Direction, MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
     random,
     rule::{Levels, MAX_LEVELS},
     shape::{self, Shape, Table},
@@ -25,7 +25,7 @@ use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
 use crate::fault::{
     clause::{Clauses, Side},
     jitter,
-    plan::{Parameters, Plan},
+    plan::{Attachment, Parameters, Plan},
 };
 
 /// The object that the build script made.
@@ -41,6 +41,8 @@ pub struct Globals {
     /// Marks the copies of packets that arrive; another for each injection.
     pub copy: u32,
     pub kernel_log: bool,
+    /// Where the kernel keeps what programs read by itself; they never find it where it is unknown.
+    pub layout: SockLayout,
     pub probe: ProbeGlobals,
 }
 
@@ -54,8 +56,9 @@ pub struct ProbeGlobals {
 }
 
 impl Globals {
-    /// One rule, for every packet of one cgroup at this depth, and probe programs for the same.
-    pub fn of_probe(probe: ProbeGlobals, level: u32) -> Self {
+    /// One rule, for every packet of one cgroup at this depth, and probe programs for the same; `reads_sockets` if one
+    /// of them [reads sockets](reads_sockets).
+    pub fn of_probe(probe: ProbeGlobals, level: u32, reads_sockets: bool) -> Self {
         let mut levels = Levels { count: 1, level: [0; MAX_LEVELS] };
         levels.level[0] = level;
         let net = NetConfig { rules: [1; MAX_HOOKS], uses: uses::LOOPBACK, ..NetConfig::NONE };
@@ -67,6 +70,7 @@ impl Globals {
             by_segment: 0,
             copy: new_copy_mark(),
             kernel_log: false,
+            layout: if reads_sockets { sock_layout() } else { SockLayout::UNKNOWN },
             probe,
         }
     }
@@ -80,9 +84,29 @@ impl Globals {
             by_segment: plan.by_segment(),
             copy: new_copy_mark(),
             kernel_log,
+            layout: if plan.attachments.iter().any(reads_sockets) {
+                sock_layout()
+            } else {
+                SockLayout::UNKNOWN
+            },
             probe: ProbeGlobals { cgroup: 0, ret: 0 },
         }
     }
+}
+
+/// Whether a program reads the kernel's own account of a socket. Only for those is BTF read, which takes longer than
+/// all else that is done before a fault is in force.
+const fn reads_sockets(attachment: &Attachment) -> bool {
+    match attachment {
+        Attachment::Tc { direction, .. } => matches!(direction, Direction::Ingress),
+        Attachment::RawTracepoint { .. } => true,
+        Attachment::CgroupSkb { .. } | Attachment::CgroupSock { .. } | Attachment::SockDiag { .. } => false,
+    }
+}
+
+/// Without BTF what needs these offsets is not planned.
+fn sock_layout() -> SockLayout {
+    btf::sock_layout().unwrap_or(SockLayout::UNKNOWN)
 }
 
 /// 16 bits, not all 0.
@@ -92,9 +116,7 @@ fn new_copy_mark() -> u32 {
 
 /// Creates the maps and relocates the programs; loads none.
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
-    // Without BTF the tracepoint that needs these offsets is not planned.
-    let layout = Wire(btf::sock_layout().unwrap_or(SockLayout::UNKNOWN));
-    let (levels, net) = (Wire(globals.levels), Wire(globals.net));
+    let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
     let holds = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS].iter().any(|hook| globals.net.rules[*hook] != 0);

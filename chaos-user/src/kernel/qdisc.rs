@@ -12,7 +12,7 @@ use crate::{
     target::netns::{Netns, with_netlink},
 };
 
-/// Our filters are the first of the chain or the last, and known by their handle ("kc").
+/// Our filters are early in the chain, a priority for each program, or its last, and known by their handle ("kc").
 const FIRST_PRIORITY: u16 = 1;
 const LAST_PRIORITY: u16 = u16::MAX;
 const FILTER: TcHandle = TcHandle::new(0, 0x6b63);

@@ -24,10 +24,11 @@ use chaos_common::{
     names::program,
     net::{MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
+    steady::SockLayout,
 };
 
 use super::{
-    KernelError,
+    KernelError, btf,
     object::{self, Globals, ProbeGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
     raw_prog::{ProgramKind, RelocatedObject},
@@ -146,6 +147,7 @@ impl Constants {
                 by_segment: 0,
                 copy: 1,
                 kernel_log: false,
+                layout: SockLayout::UNKNOWN,
                 probe,
             };
         }
@@ -174,6 +176,7 @@ impl Constants {
             by_segment: u64::MAX,
             copy: 1,
             kernel_log: self == Self::EverythingLogged,
+            layout: btf::sock_layout().unwrap_or(SockLayout::UNKNOWN),
             probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO },
         }
     }

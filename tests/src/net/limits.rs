@@ -15,7 +15,7 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_when_takes_these_packets_only, loss_every_takes_each_nth_packet,
+        EGRESS on one kernel: loss_when_takes_these_packets_only, loss_every_takes_each_nth_packet,
             loss_max_ends_it_after_so_many, loss_rate_is_held, loss_in_a_dry_run_is_only_counted
     ]
 }

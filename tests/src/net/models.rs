@@ -14,7 +14,7 @@ const PACKETS: u64 = 8_000;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_with_a_seed_takes_the_same_packets_again, loss_gemodel_comes_in_bursts,
+        EGRESS on one kernel: loss_with_a_seed_takes_the_same_packets_again, loss_gemodel_comes_in_bursts,
             loss_correlation_comes_in_bursts, loss_state_comes_in_bursts
     ]
 }

@@ -40,8 +40,8 @@ pub(crate) use results::Results;
 use run::Report;
 pub(crate) use summary::Totals;
 
-/// How long each kernel may take.
-const LIMIT_MIN: u64 = 10;
+/// How long each kernel may take: twice what all its tests need on a machine with nothing else to do.
+const LIMIT_MIN: u64 = 20;
 
 /// Options of `cargo xtask vm`.
 #[derive(Debug, Args)]
@@ -67,6 +67,10 @@ pub(crate) struct VmArgs {
     /// A test program that is built already.
     #[arg(long, value_name = "PROGRAM")]
     tests: Option<PathBuf>,
+    /// Runs the tests that one kernel is enough for on one of the lab's, as `cargo xtask test` does; else each kernel
+    /// runs them.
+    #[arg(long, conflicts_with_all = ["kernels", "run"])]
+    in_turn: bool,
     /// Runs this in a shell of the guest instead of the tests.
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["native", "tests", "filter"])]
     run: Option<String>,
@@ -106,6 +110,7 @@ pub(crate) fn test(args: &VmArgs) -> Result<()> {
         native: native.map(|output| Results::of(&output)),
         tests: args.tests.clone(),
         instead: args.run.clone(),
+        in_turn: args.in_turn,
         filter: args.filter.clone(),
     };
     let totals = lab.run()?;
@@ -132,6 +137,7 @@ pub(crate) struct Lab {
     native: Option<Results>,
     tests: Option<PathBuf>,
     instead: Option<String>,
+    in_turn: bool,
     filter: Vec<OsString>,
 }
 
@@ -147,6 +153,7 @@ impl Lab {
             native,
             tests: None,
             instead: None,
+            in_turn: true,
             filter: filter.to_vec(),
         }
     }
@@ -165,6 +172,7 @@ impl Lab {
             limit: self.limit,
             filter: self.filter,
             instead: self.instead,
+            in_turn: self.in_turn,
         };
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let reports = run_all(&plan, bootable, self.jobs.unwrap_or(cpus))?;

@@ -28,6 +28,8 @@ use crate::{
 
 /// Tells the tests which kernel of the lab they are on.
 const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
+/// Tells them which of how many it is, where those that one kernel is enough for are dealt out.
+const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
 /// Guests have two processors, but half of the time a test waits: for a lease to end, for an experiment's phase.
 const TEST_THREADS: &str = "4";
 
@@ -51,6 +53,8 @@ pub(super) struct Plan {
     pub(super) filter: Vec<OsString>,
     /// A command to run instead of the tests.
     pub(super) instead: Option<String>,
+    /// Whether tests that one kernel is enough for are run on one.
+    pub(super) in_turn: bool,
 }
 
 /// What came of one kernel.
@@ -112,10 +116,12 @@ impl Plan {
         }
         let modules = bootable.modules.as_deref();
         let folders = [root(), target_dir()].into_iter().chain(self.programs.folders());
+        let turn = self.in_turn.then(|| (TURN_VARIABLE, kernel.turn()));
+        let variables = [(KCHAOS_VARIABLE, kchaos), (KERNEL_VARIABLE, kernel.name().to_owned())];
         Guest {
             modules,
             folders: folders.chain(modules.map(PathBuf::from)).collect(),
-            variables: vec![(KCHAOS_VARIABLE, kchaos), (KERNEL_VARIABLE, kernel.name().to_owned())],
+            variables: variables.into_iter().chain(turn).collect(),
             steps,
         }
     }

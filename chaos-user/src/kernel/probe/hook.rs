@@ -203,10 +203,11 @@ fn attach_kprobe(ebpf: &mut Ebpf, name: &str) -> Trial {
 }
 
 /// The object, with one rule for every packet of the scratch cgroup. The lease stays disarmed, so the rule
-/// counts and does nothing.
-pub fn load(cgroup: Option<&ScratchCgroup>) -> Result<Ebpf, KernelError> {
+/// counts and does nothing. `reads_sockets` is for programs that do.
+pub fn load(cgroup: Option<&ScratchCgroup>, reads_sockets: bool) -> Result<Ebpf, KernelError> {
     let (id, level) = cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
-    let mut ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup: id, ret: -ANSWER }, level))?;
+    let probe = ProbeGlobals { cgroup: id, ret: -ANSWER };
+    let mut ebpf = object::load(&Globals::of_probe(probe, level, reads_sockets))?;
     let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
     let target = Wire(Target { rules: 1, slot: 0, spare: 0 });
     targets.insert(id, target, 0).map_err(KernelError::map(map::TARGETS))?;

@@ -46,7 +46,8 @@ enum Patience {
 
 fn try_all(wanted: &[Capability], patience: Patience) -> Result<Capabilities, KernelError> {
     let cgroup = ScratchCgroup::new();
-    let mut bench = Bench { ebpf: hook::load(cgroup.as_ref().ok())?, cgroup, patience };
+    let reads_sockets = wanted.iter().copied().any(reads_sockets);
+    let mut bench = Bench { ebpf: hook::load(cgroup.as_ref().ok(), reads_sockets)?, cgroup, patience };
     let mut probed = |capability: &Capability| {
         let (missing_because, note) = match bench.try_one(*capability) {
             Ok(note) => (None, note),
@@ -56,6 +57,12 @@ fn try_all(wanted: &[Capability], patience: Patience) -> Result<Capabilities, Ke
         Probed { capability: *capability, missing_because, note }
     };
     Ok(Capabilities { probed: wanted.iter().map(&mut probed).collect() })
+}
+
+/// Whether it is tried by a program that reads the kernel's own account of a socket.
+const fn reads_sockets(capability: Capability) -> bool {
+    use Capability::{ClsactIngress, RetransmitTracepoint, TcxIngress};
+    matches!(capability, TcxIngress | ClsactIngress | RetransmitTracepoint)
 }
 
 /// Where everything is tried, one thing at a time.
@@ -157,7 +164,7 @@ impl Modified {
         cgroup: u64,
         ret: i32,
     ) -> Result<Self, KernelError> {
-        let ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup, ret }, 0))?;
+        let ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup, ret }, 0, false))?;
         let link = modify_return(&ebpf, function, written_for)?;
         Ok(Self { _link: link, ebpf })
     }
