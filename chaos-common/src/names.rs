@@ -22,6 +22,8 @@ pub mod program {
         SHAPE_EGRESS = "shape_egress",
         /// tc ingress: holds back what arrives at a device.
         SHAPE_INGRESS = "shape_ingress",
+        /// tc ingress: the same by the actions of its filter.
+        SHAPE_BY_ACTION = "shape_by_action",
         /// cgroup connect4: refuses.
         REFUSE_CONNECT4 = "refuse_connect4",
         /// cgroup connect6: refuses.

@@ -85,6 +85,50 @@ pub fn shape_ingress(ctx: TcContext) -> i32 {
     }
 }
 
+/// What a filter of tc that has actions of its own is told: to go on to the next filter, or to do them (net/sched/cls_bpf.c,
+/// `cls_bpf_classify`, 6.1).
+mod verdict {
+    pub const PASS: i32 = 0;
+    pub const ACT: i32 = -1;
+}
+
+/// Further ahead than fq keeps anything.
+const NEVER_NS: u64 = 60_000_000_000;
+
+/// The same for a filter whose actions send a copy through the ifb and end the packet. An ifb drops what a program sends
+/// there by itself before Linux 6.4 (drivers/net/ifb.c, `ifb_xmit`; net/core/filter.c, `__bpf_tx_skb`, 6.1). What the
+/// wire has no room for, fq drops.
+#[classifier]
+pub fn shape_by_action(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    let subject = owner::subject(skb, owner::CURRENT_NETNS);
+    let Some(subject) = subject.and_then(|subject| asked_of(skb, subject, hook::SHAPE_INGRESS)) else {
+        return verdict::PASS;
+    };
+    let departure = departure(skb, subject, Direction::Ingress);
+    if !departure.is_held {
+        return verdict::PASS;
+    }
+    let at_ns = if departure.is_dropped {
+        departure.now_ns + NEVER_NS
+    } else {
+        departure.at_ns(skb, subject.slot, Direction::Ingress)
+    };
+    debug!(
+        &ctx,
+        "rules {:x}: {} bytes held back for {} ns",
+        departure.hits,
+        skb.len(),
+        at_ns - departure.now_ns
+    );
+    // SAFETY: the helper checks its arguments; it refuses what is neither IPv4 nor IPv6.
+    if unsafe { bpf_skb_set_tstamp(skb.0, at_ns, BPF_SKB_TSTAMP_DELIVERY_MONO) } != 0 {
+        gate::could_not(departure.hits, subject.slot, skb.segments());
+        return verdict::PASS;
+    }
+    verdict::ACT
+}
+
 #[inline(always)]
 fn shape(ctx: &TcContext, subject: Subject, through: u32, direction: Direction) -> i32 {
     let skb = Skb(ctx.skb.skb);

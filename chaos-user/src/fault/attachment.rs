@@ -84,11 +84,12 @@ pub const TC_ORDER: &[&str] = &[
     program::DUPLICATE_INGRESS,
     program::SHAPE_EGRESS,
     program::SHAPE_INGRESS,
+    program::SHAPE_BY_ACTION,
 ];
 
 /// Whether a program comes behind everybody else's. What it holds back passes by those that come later.
 pub fn is_last(name: &str) -> bool {
-    name == program::SHAPE_INGRESS
+    [program::SHAPE_INGRESS, program::SHAPE_BY_ACTION].contains(&name)
 }
 
 /// A device in a network namespace.
@@ -125,13 +126,15 @@ pub fn attachments(
     }
     for way in distinct_ways(rules) {
         let Way { direction, mechanism, hook: Hook { program, .. } } = way;
-        let tc = |via| {
+        let tc = |via, program| {
             let at_each = move |at| Attachment::Tc { via, program, direction, at };
             places(scope).map(|places| places.into_iter().map(at_each))
         };
         match mechanism {
-            Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx)?),
-            Mechanism::ClsactEgress | Mechanism::ClsactIngress => attachments.extend(tc(Via::Clsact)?),
+            Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx, program)?),
+            Mechanism::ClsactEgress | Mechanism::ClsactIngress => {
+                attachments.extend(tc(Via::Clsact, by_clsact(program))?);
+            }
             // Not programs, but the host changes that a program needs.
             Mechanism::Fq | Mechanism::Ifb => {}
             Mechanism::CgroupSock => {
@@ -156,6 +159,11 @@ pub fn attachments(
         }
     }
     Ok(attachments)
+}
+
+/// The program that does by a filter what another does by a link.
+fn by_clsact(name: &'static str) -> &'static str {
+    if name == program::SHAPE_INGRESS { program::SHAPE_BY_ACTION } else { name }
 }
 
 /// Each program once, those first that a packet meets last: a TCX link is put before those that are there.

@@ -47,6 +47,11 @@ pub enum HostChange {
 }
 
 impl HostChange {
+    /// Whether it is made before anything is attached, as what is attached names it.
+    pub const fn comes_first(&self) -> bool {
+        matches!(self, Self::Ifb { .. })
+    }
+
     /// The network namespace that it is in.
     pub const fn netns(&self) -> &Netns {
         match self {

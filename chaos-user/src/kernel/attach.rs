@@ -1,6 +1,6 @@
 //! Attaching programs where a plan says.
 
-use std::fs::File;
+use std::{fs::File, os::fd::AsFd};
 
 use aya::{
     Ebpf,
@@ -10,9 +10,9 @@ use aya::{
         TcAttachType, tc::TcAttachOptions,
     },
 };
-use chaos_common::net::Direction;
+use chaos_common::{names::program, net::Direction};
 
-use super::{KernelError, fault_point::FaultPoint, journal::Journal, qdisc};
+use super::{KernelError, fault_point::FaultPoint, filter_action, journal::Journal, qdisc};
 use crate::fault::plan::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank};
 
 /// So much of a program's name is kept by the kernel (include/linux/bpf.h, BPF_OBJ_NAME_LEN, 6.18).
@@ -94,7 +94,19 @@ fn clsact(
         added.map_err(KernelError::io(what()))?;
         FaultPoint::ClsactAdded.reached();
     }
-    clsact_filter(ebpf, name, direction, at).map_err(KernelError::program(format!("tc filter on {device}")))
+    let what = format!("tc filter on {device}");
+    if name == program::SHAPE_BY_ACTION {
+        return filter_with_action(ebpf, name, at, what);
+    }
+    clsact_filter(ebpf, name, direction, at).map_err(KernelError::program(what))
+}
+
+/// One that sends packets through the ifb that is there.
+fn filter_with_action(ebpf: &mut Ebpf, name: &str, at: &Place, what: String) -> Result<(), KernelError> {
+    let classifier: &mut SchedClassifier = loaded(ebpf, name).map_err(KernelError::program(what.clone()))?;
+    let program = classifier.fd().map_err(KernelError::program(what.clone()))?.as_fd();
+    let added = at.netns.run(|| filter_action::add(&at.device.name, name, program)).and_then(|added| added);
+    added.map_err(KernelError::io(what))
 }
 
 /// The filter alone, on a qdisc that is there.

@@ -8,6 +8,12 @@ pub enum FaultPoint {
     Filled,
     /// The journal is open.
     Journalled,
+    /// An ifb device is noted in the journal, and not there.
+    IfbNoted,
+    /// An ifb device is there, and does nothing.
+    IfbAdded,
+    /// An ifb device is there and up.
+    IfbUp,
     /// The first program is attached.
     AttachedFirst,
     /// A clsact qdisc is noted in the journal, and not there.
@@ -18,12 +24,6 @@ pub enum FaultPoint {
     FqNoted,
     /// An fq qdisc is there.
     FqAdded,
-    /// An ifb device is noted in the journal, and not there.
-    IfbNoted,
-    /// An ifb device is there, and does nothing.
-    IfbAdded,
-    /// An ifb device is there and up.
-    IfbUp,
     /// Everything is attached, nothing armed.
     AttachedAll,
     /// The faults happen.
@@ -43,14 +43,14 @@ impl FaultPoint {
     pub const ALL: [Self; 16] = [
         Self::Filled,
         Self::Journalled,
+        Self::IfbNoted,
+        Self::IfbAdded,
+        Self::IfbUp,
         Self::AttachedFirst,
         Self::ClsactNoted,
         Self::ClsactAdded,
         Self::FqNoted,
         Self::FqAdded,
-        Self::IfbNoted,
-        Self::IfbAdded,
-        Self::IfbUp,
         Self::AttachedAll,
         Self::Armed,
         Self::Disarmed,
@@ -64,14 +64,14 @@ impl FaultPoint {
         match self {
             Self::Filled => "filled",
             Self::Journalled => "journalled",
+            Self::IfbNoted => "ifb-noted",
+            Self::IfbAdded => "ifb-added",
+            Self::IfbUp => "ifb-up",
             Self::AttachedFirst => "attached-first",
             Self::ClsactNoted => "clsact-noted",
             Self::ClsactAdded => "clsact-added",
             Self::FqNoted => "fq-noted",
             Self::FqAdded => "fq-added",
-            Self::IfbNoted => "ifb-noted",
-            Self::IfbAdded => "ifb-added",
-            Self::IfbUp => "ifb-up",
             Self::AttachedAll => "attached-all",
             Self::Armed => "armed",
             Self::Disarmed => "disarmed",

@@ -135,7 +135,7 @@ fn root(device: &str) -> io::Result<TcMessage> {
     Ok(message)
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+pub(super) fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     with_netlink(async |mut handle| {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;

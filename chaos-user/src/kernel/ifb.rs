@@ -17,7 +17,6 @@ use super::{
     fault_point::FaultPoint,
     fq,
     journal::{Journal, Residue},
-    qdisc,
 };
 use crate::target::{
     Netns,
@@ -69,8 +68,8 @@ fn bring_up() -> io::Result<()> {
     })
 }
 
-/// Removes it, once what it holds has left and a dead controller's filters hold back no more. What is already gone is
-/// no error.
+/// Removes it, once what it holds has left. A dead controller's filters are undone before. What is already gone is no
+/// error.
 pub fn undo(netns: &Netns, hold: Duration) -> io::Result<()> {
     netns.run(|| {
         let Some(index) = with_netlink(async |handle| ours(&handle).await)? else { return Ok(()) };
@@ -81,9 +80,6 @@ pub fn undo(netns: &Netns, hold: Duration) -> io::Result<()> {
 }
 
 fn remove(index: u32, hold: Duration) -> io::Result<()> {
-    for device in with_netlink(async |handle| names(&handle).await)? {
-        qdisc::remove_last_filters(&device)?;
-    }
     fq::wait_until_empty(OUR_IFB, hold)?;
     with_netlink(async |handle| handle.link().del(index).execute().await.map_err(kernels))
 }
@@ -97,10 +93,6 @@ pub fn undo_command() -> String {
 async fn ours(handle: &Handle) -> io::Result<Option<u32>> {
     let links = links(handle).await?;
     Ok(links.iter().find(|link| name(link) == Some(OUR_IFB) && is_ifb(link)).map(|link| link.header.index))
-}
-
-async fn names(handle: &Handle) -> io::Result<Vec<String>> {
-    Ok(links(handle).await?.iter().filter_map(|link| name(link).map(str::to_owned)).collect())
 }
 
 async fn links(handle: &Handle) -> io::Result<Vec<LinkMessage>> {

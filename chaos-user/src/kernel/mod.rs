@@ -7,6 +7,7 @@ mod counters;
 #[cfg(test)]
 pub mod fake;
 pub mod fault_point;
+mod filter_action;
 pub mod fq;
 pub mod host;
 pub mod ifb;

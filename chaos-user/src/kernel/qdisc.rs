@@ -19,8 +19,16 @@ const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
 
 /// Where and under which name the filter is attached with a program.
 pub fn attach_options(program: &str) -> TcAttachOptions {
-    let priority = if is_last(program) { LAST_PRIORITY } else { FIRST_PRIORITY + tc_rank(program) as u16 };
-    TcAttachOptions::Netlink(NlOptions { priority, handle: FILTER, classid: None })
+    TcAttachOptions::Netlink(NlOptions { priority: priority(program), handle: FILTER, classid: None })
+}
+
+/// The place of a program's filter in the chain, and its name there.
+pub fn filter(program: &str) -> (u16, u32) {
+    (priority(program), FILTER.into())
+}
+
+fn priority(program: &str) -> u16 {
+    if is_last(program) { LAST_PRIORITY } else { FIRST_PRIORITY + tc_rank(program) as u16 }
 }
 
 /// Whether a device of the calling thread's namespace has a clsact qdisc.
@@ -64,17 +72,7 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
 
 /// Removes our filters alone from a device of the calling thread's namespace.
 pub fn remove_filters(device: &str) -> io::Result<()> {
-    remove_those(device, |_| true)
-}
-
-/// The same of those alone that come behind everybody else's.
-pub fn remove_last_filters(device: &str) -> io::Result<()> {
-    remove_those(device, |filter| filter.priority == LAST_PRIORITY)
-}
-
-fn remove_those(device: &str, those: impl Fn(&Filter) -> bool) -> io::Result<()> {
-    let filters = filters(ifindex(device)?)?.into_iter().filter(|filter| filter.is_ours() && those(filter));
-    for Filter { direction, priority, .. } in filters {
+    for Filter { direction, priority, .. } in filters(ifindex(device)?)?.into_iter().filter(Filter::is_ours) {
         let link = SchedClassifierLink::attached(device, direction, priority, FILTER, None)?;
         drop(link); // a filter is detached when its link is dropped
     }

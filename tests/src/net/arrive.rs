@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Test,
-    controller::{self, exit},
+    controller::{self, Ended, exit},
     foreign::{At, Foreign},
     injection,
     lab::{Cgroup, INSIDE, Lab, OUTSIDE, OUTSIDE_V6, PEER_DEVICE, run_in},
@@ -46,15 +46,15 @@ pub fn tests() -> Vec<Test> {
             sigkill_ends_delay_on_ingress_and_the_watchdog_removes_the_ifb,
             sigkill_of_a_delay_on_ingress_by_clsact_loses_nothing,
             what_is_held_back_on_ingress_arrives_after_the_end,
-            without_its_ifb_a_delay_on_ingress_loses_nothing,
             delay_on_ingress_is_seen_by_clsact_filters_before_it;
         HOLD_INGRESS on one kernel: delay_on_ingress_can_be_limited_to_a_port,
             delay_on_ingress_in_a_dry_run_is_only_counted, delay_jitter_on_ingress_may_change_the_order,
             delays_on_ingress_of_two_injections_are_refused, delay_on_ingress_is_planned_as_a_change,
             rate_of_1_mbit_on_ingress_in_ipv6, rate_both_ways_is_a_wire_each_way;
-        HOLD_INGRESS_TCX: delay_on_ingress_is_seen_by_tcx_programs_before_it;
+        HOLD_INGRESS_TCX: delay_on_ingress_is_seen_by_tcx_programs_before_it,
+            without_its_ifb_a_delay_on_ingress_loses_nothing, delay_on_ingress_fails_without_link_layer;
         HOLD_INGRESS_NETEM: delay_on_ingress_keeps_bulk_tcp_as_fast_as_netem;
-        HOLD_INGRESS_TUN: delay_on_ingress_fails_without_link_layer
+        HOLD_INGRESS_TUN: delay_on_ingress_without_link_layer_by_clsact
     ]
 }
 
@@ -549,22 +549,49 @@ fn delay_on_ingress_keeps_bulk_tcp_as_fast_as_netem() -> anyhow::Result<()> {
     })
 }
 
-/// An ifb takes frames; a packet without one is not held back, and counted as that.
-fn delay_on_ingress_fails_without_link_layer() -> anyhow::Result<()> {
+/// What the victim hears of packets on a device without link layer, and what kchaos says of them.
+fn without_link_layer(mechanism: &str) -> anyhow::Result<(usize, Ended)> {
     const PACKETS: u64 = 50;
     const PORTS: [u16; 2] = [7002, 7001];
     let lab = Lab::new()?;
     let mut tun = Tun::new(&lab.inside)?;
     let (cgroup, victim) = target(&lab)?;
     let socket = victim.udp((NEAR, PORTS[1]).into(), Some((FAR, PORTS[0]).into()))?;
-    let kchaos = controller::inject(&format!("delay --by 9s --direction ingress --on {}", cgroup.target()))?;
-    for number in 0..PACKETS {
-        tun.send(PORTS, &number.to_be_bytes())?;
-    }
-    let arrived = victim.ask(Ask::Numbers { socket })?;
+    let mut hear = || {
+        for number in 0..PACKETS {
+            tun.send(PORTS, &number.to_be_bytes())?;
+        }
+        match victim.ask(Ask::Numbers { socket })? {
+            Answer::Numbers(arrived) => Ok(arrived.len()),
+            other => bail!("expected numbers, got {other:?}"),
+        }
+    };
+    let kchaos = controller::inject(&format!(
+        "delay --by 900ms --direction ingress --mechanism {mechanism} --on {}",
+        cgroup.target()
+    ))?;
+    // It does not wait for so long.
+    let at_once = hear()?;
+    thread::sleep(Duration::from_secs(1));
+    let Answer::Numbers(later) = victim.ask(Ask::Numbers { socket })? else { bail!("expected numbers") };
+    ensure!(at_once + later.len() == PACKETS as usize, "{at_once} arrived at once, {} later", later.len());
     let ended = kchaos.interrupt()?;
-    let Answer::Numbers(arrived) = arrived else { bail!("expected numbers, got {arrived:?}") };
-    ensure!(arrived.len() as u64 == PACKETS, "{} of {PACKETS} packets arrived", arrived.len());
-    ensure!(ended.outcome("failed")? == PACKETS && ended.outcome("injected")? == 0, "{}", ended.output);
+    ensure!(hear()? == PACKETS as usize, "packets are lost afterwards");
+    Ok((at_once, ended))
+}
+
+/// What a program itself sends through an ifb must be a frame; a packet that is none is counted as what it is.
+fn delay_on_ingress_fails_without_link_layer() -> anyhow::Result<()> {
+    let (at_once, ended) = without_link_layer("tcx-ingress")?;
+    ensure!(at_once == 50, "only {at_once} arrived at once");
+    ensure!(ended.outcome("failed")? == 50 && ended.outcome("injected")? == 0, "{}", ended.output);
+    Ok(())
+}
+
+fn delay_on_ingress_without_link_layer_by_clsact() -> anyhow::Result<()> {
+    let (at_once, ended) = without_link_layer("clsact-ingress")?;
+    ended.ensure_code(exit::OK)?;
+    ensure!(at_once == 0, "{at_once} arrived at once");
+    ensure!(ended.outcome("injected")? == 50 && ended.outcome("failed")? == 0, "{}", ended.output);
     Ok(())
 }
