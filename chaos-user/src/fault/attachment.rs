@@ -133,7 +133,7 @@ pub fn attachments(
         match mechanism {
             Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx, program)?),
             Mechanism::ClsactEgress | Mechanism::ClsactIngress => {
-                attachments.extend(tc(Via::Clsact, by_clsact(program))?);
+                attachments.extend(tc(Via::Clsact, by_clsact(program, rules))?);
             }
             // Not programs, but the host changes that a program needs.
             Mechanism::Fq | Mechanism::Ifb => {}
@@ -161,9 +161,11 @@ pub fn attachments(
     Ok(attachments)
 }
 
-/// The program that does by a filter what another does by a link.
-fn by_clsact(name: &'static str) -> &'static str {
-    if name == program::SHAPE_INGRESS { program::SHAPE_BY_ACTION } else { name }
+/// The program that does by a filter what another does by a link. Where nothing is held back, there is no ifb that a
+/// filter's actions could name.
+fn by_clsact(name: &'static str, rules: &[PlannedRule]) -> &'static str {
+    let is_dry_run = rules.iter().all(|planned| planned.rule.dry_run != 0);
+    if name == program::SHAPE_INGRESS && !is_dry_run { program::SHAPE_BY_ACTION } else { name }
 }
 
 /// Each program once, those first that a packet meets last: a TCX link is put before those that are there.

@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn each_way_has_room_for_its_own() {
         let both = fault("delay", &[("by", "5s"), ("direction", "both")]);
-        let (changes, _) = planned(&[both.clone()], &[default("noqueue")]).unwrap();
+        let (changes, _) = planned(std::slice::from_ref(&both), &[default("noqueue")]).unwrap();
         assert!(
             matches!(changes[..], [HostChange::RootFq { hold: one, .. }, HostChange::Ifb { hold: other, .. }]
                 if one == other),
