@@ -95,7 +95,7 @@ impl BenchCgroup {
             group: Group::Experiment,
             target: self.target.clone(),
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
-            namespaces: vec![Namespace { netns: netns.clone(), devices }],
+            namespaces: vec![Namespace { netns: netns.clone(), devices, is_held: false }],
         };
         let scope = Scope { members: vec![member], spared: Vec::new() };
         Ok(plan(&[fault], &scope, capabilities, &Options::default())?)

@@ -28,7 +28,9 @@ pub fn tests() -> Vec<Test> {
         TCX: killed_at_every_step_of_a_tcx_injection;
         CLSACT: killed_at_every_step_of_a_clsact_injection;
         HOLD_TCX: killed_at_every_step_of_a_delay_by_tcx;
-        HOLD: killed_at_every_step_of_a_delay_by_clsact
+        HOLD: killed_at_every_step_of_a_delay_by_clsact;
+        HOLD_INGRESS_TCX: killed_at_every_step_of_a_delay_on_ingress_by_tcx;
+        HOLD_INGRESS: killed_at_every_step_of_a_delay_on_ingress_by_clsact
     ]
 }
 
@@ -48,9 +50,18 @@ fn killed_at_every_step_of_a_delay_by_clsact() -> anyhow::Result<()> {
     killed_at_every_step(DELAY, Mechanism::ClsactEgress)
 }
 
+fn killed_at_every_step_of_a_delay_on_ingress_by_tcx() -> anyhow::Result<()> {
+    killed_at_every_step(ARRIVING, Mechanism::TcxIngress)
+}
+
+fn killed_at_every_step_of_a_delay_on_ingress_by_clsact() -> anyhow::Result<()> {
+    killed_at_every_step(ARRIVING, Mechanism::ClsactIngress)
+}
+
 const LOSS: &str = "loss --percent 100";
 /// Longer than anybody waits, so that the way is shut.
 const DELAY: &str = "delay --by 9s";
+const ARRIVING: &str = "delay --by 9s --direction ingress";
 
 fn killed_at_every_step(fault: &str, mechanism: Mechanism) -> anyhow::Result<()> {
     let _alone = controller::sweeps();
@@ -92,11 +103,14 @@ fn killed_at(point: FaultPoint, fault: &str, mechanism: Mechanism) -> anyhow::Re
     before.ensure_restored(&lab, &[&cgroup], pid)
 }
 
-/// Only an injection by clsact adds that qdisc, and only one that holds packets back an fq.
+/// Only an injection by clsact adds that qdisc, and only one that holds packets back an fq or an ifb.
 fn is_reached(point: FaultPoint, fault: &str, mechanism: Mechanism) -> bool {
     match point {
-        FaultPoint::ClsactNoted | FaultPoint::ClsactAdded => mechanism == Mechanism::ClsactEgress,
+        FaultPoint::ClsactNoted | FaultPoint::ClsactAdded => {
+            matches!(mechanism, Mechanism::ClsactEgress | Mechanism::ClsactIngress)
+        }
         FaultPoint::FqNoted | FaultPoint::FqAdded => fault == DELAY,
+        FaultPoint::IfbNoted | FaultPoint::IfbAdded | FaultPoint::IfbUp => fault == ARRIVING,
         _ => true,
     }
 }

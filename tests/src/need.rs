@@ -47,6 +47,36 @@ pub const HOLD_NETEM: &[Need] = &[
     Need::Kernel(Capability::Fq),
     Need::Kernel(Capability::Netem),
 ];
+/// To hold packets back on their way in, whichever way that is done.
+pub const HOLD_INGRESS: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::ClsactIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+];
+/// The same by TCX.
+pub const HOLD_INGRESS_TCX: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::TcxIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+];
+/// The same, beside what the kernel itself offers.
+pub const HOLD_INGRESS_NETEM: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::ClsactIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+    Need::Kernel(Capability::Netem),
+];
+/// The same on a device without link layer.
+pub const HOLD_INGRESS_TUN: &[Need] = &[
+    Need::Root,
+    Need::Tun,
+    Need::Kernel(Capability::ClsactIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+];
 /// To refuse calls on sockets.
 pub const SOCK: &[Need] = &[Need::Root, Need::Kernel(Capability::SockAddr)];
 /// To destroy connections.

@@ -76,7 +76,7 @@ impl Capability {
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 11] = [
+    pub const PLANNABLE: [Self; 12] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -87,6 +87,7 @@ impl Capability {
         Self::SyscallTracepoint,
         Self::RetransmitTracepoint,
         Self::Fq,
+        Self::Ifb,
         Self::SockDestroy,
     ];
 
@@ -166,7 +167,7 @@ impl Capability {
             Self::SockDestroy => "resetting connections",
             Self::Fq => "delays and rates",
             Self::Netem => "delays and rates without fq",
-            Self::Ifb => "delays of what arrives at a physical device",
+            Self::Ifb => "delays and rates of what arrives",
         }
     }
 }

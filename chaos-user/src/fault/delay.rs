@@ -42,6 +42,7 @@ pub const ENTRY: FaultEntry = FaultEntry {
     parameters: &[
         PARAMETERS,
         pattern::PARAMETERS,
+        &[filter::DIRECTION],
         &[filter::CONNECTIONS],
         filter::PARAMETERS,
         limits::PARAMETERS,

@@ -84,17 +84,20 @@ impl NetEffect {
             // Queries are what the target sends.
             (Self::Dns(_), Direction::Ingress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
             (Self::Loss(_) | Self::Partition { .. }, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
-            (Self::Corrupt(_) | Self::Duplicate(_), Direction::Ingress) => {
-                &[Mechanism::TcxIngress, Mechanism::ClsactIngress]
-            }
-            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => &[],
+            (
+                Self::Corrupt(_) | Self::Duplicate(_) | Self::Delay(_) | Self::Rate(_) | Self::Reorder(_),
+                Direction::Ingress,
+            ) => &[Mechanism::TcxIngress, Mechanism::ClsactIngress],
         }
     }
 
-    /// What holds packets back until their time, best first; empty if none is held back.
-    pub const fn queues(&self) -> &'static [Mechanism] {
-        match self {
-            Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
+    /// What it takes to hold back packets going one way until their time; empty if none is held back.
+    pub const fn queues(&self, direction: Direction) -> &'static [Mechanism] {
+        match (self, direction) {
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Egress) => &[Mechanism::Fq],
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => {
+                &[Mechanism::Ifb, Mechanism::Fq]
+            }
             _ => &[],
         }
     }
@@ -137,8 +140,11 @@ impl NetEffect {
     /// The program that does it to packets going one way.
     pub const fn hook(&self, direction: Direction) -> Hook {
         match (self, direction) {
-            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), _) => {
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Egress) => {
                 Hook::new(program::SHAPE_EGRESS, hook::SHAPE_EGRESS)
+            }
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => {
+                Hook::new(program::SHAPE_INGRESS, hook::SHAPE_INGRESS)
             }
             (Self::Loss(_) | Self::Partition { reject: None }, Direction::Egress) => {
                 Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS)

@@ -8,6 +8,12 @@ pub enum FaultPoint {
     Filled,
     /// The journal is open.
     Journalled,
+    /// An ifb device is noted in the journal, and not there.
+    IfbNoted,
+    /// An ifb device is there, and does nothing.
+    IfbAdded,
+    /// An ifb device is there and up.
+    IfbUp,
     /// The first program is attached.
     AttachedFirst,
     /// A clsact qdisc is noted in the journal, and not there.
@@ -34,9 +40,12 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// All of them, in the order they are reached.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Filled,
         Self::Journalled,
+        Self::IfbNoted,
+        Self::IfbAdded,
+        Self::IfbUp,
         Self::AttachedFirst,
         Self::ClsactNoted,
         Self::ClsactAdded,
@@ -55,6 +64,9 @@ impl FaultPoint {
         match self {
             Self::Filled => "filled",
             Self::Journalled => "journalled",
+            Self::IfbNoted => "ifb-noted",
+            Self::IfbAdded => "ifb-added",
+            Self::IfbUp => "ifb-up",
             Self::AttachedFirst => "attached-first",
             Self::ClsactNoted => "clsact-noted",
             Self::ClsactAdded => "clsact-added",

@@ -25,7 +25,7 @@ use super::{
     qdisc,
 };
 use crate::{
-    fault::{host_change::HostChange, plan::Place},
+    fault::plan::Place,
     target::{
         Netns,
         netns::with_netlink,
@@ -47,22 +47,26 @@ const NO_PACING: u32 = 0;
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(2);
 
-/// Makes a change of the host, journalled.
-pub fn change(journal: &mut Journal, change: &HostChange) -> Result<(), KernelError> {
-    let HostChange::RootFq { at, limit, hold, .. } = change;
+/// Makes it the root qdisc of a device, journalled.
+pub fn replace_root(
+    journal: &mut Journal,
+    at: &Place,
+    limit: u32,
+    hold: Duration,
+) -> Result<(), KernelError> {
     let Place { netns, device } = at;
     let residue =
         Residue::RootFq { netns: netns.inode, device: device.name.clone(), hold_ms: hold.as_millis() as u64 };
     journal.note(residue).map_err(KernelError::io("the journal"))?;
     FaultPoint::FqNoted.reached();
-    let added = netns.run(|| add(&device.name, *limit)).and_then(|added| added);
+    let added = netns.run(|| add(&device.name, limit)).and_then(|added| added);
     added.map_err(KernelError::io(format!("fq qdisc on {}", device.name)))?;
     FaultPoint::FqAdded.reached();
     Ok(())
 }
 
 /// Adds it to a device of the calling thread's namespace; not where somebody has configured another.
-fn add(device: &str, limit: u32) -> io::Result<()> {
+pub(super) fn add(device: &str, limit: u32) -> io::Result<()> {
     let options = [
         (attribute::PLIMIT, limit),
         (attribute::FLOW_PLIMIT, limit),
@@ -88,14 +92,20 @@ pub fn undo(netns: &Netns, device: &str, hold: Duration) -> io::Result<()> {
             return Ok(());
         }
         qdisc::remove_filters(device)?;
-        let deadline = Instant::now() + hold.min(PATIENCE);
-        while waiting(device)? > 0 && Instant::now() < deadline {
-            thread::sleep(POLL);
-        }
+        wait_until_empty(device, hold)?;
         let removed = root(device).and_then(|root| request(RouteNetlinkMessage::DelQueueDiscipline(root), 0));
         // A sweep and the watchdog may be at it at the same time, and one of them comes too late.
         if ours(device)? { removed } else { Ok(()) }
     })?
+}
+
+/// Waits until packets that may be held back for so long have left; not longer than anybody's patience.
+pub(super) fn wait_until_empty(device: &str, hold: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + hold.min(PATIENCE);
+    while waiting(device)? > 0 && Instant::now() < deadline {
+        thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 /// The same as a command that a human would type in that namespace.
@@ -125,7 +135,7 @@ fn root(device: &str) -> io::Result<TcMessage> {
     Ok(message)
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+pub(super) fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     with_netlink(async |mut handle| {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;

@@ -57,6 +57,13 @@ pub enum Residue {
         /// For how many milliseconds it may hold packets.
         hold_ms: u64,
     },
+    /// Our ifb device.
+    Ifb {
+        /// Inode of the network namespace.
+        netns: u64,
+        /// For how many milliseconds it may hold packets.
+        hold_ms: u64,
+    },
     /// A cgroup that we made, with those directly below it.
     Cgroups {
         /// Where.

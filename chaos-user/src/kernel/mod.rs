@@ -7,8 +7,10 @@ mod counters;
 #[cfg(test)]
 pub mod fake;
 pub mod fault_point;
+mod filter_action;
 pub mod fq;
 pub mod host;
+pub mod ifb;
 mod injection;
 pub mod journal;
 mod lease;

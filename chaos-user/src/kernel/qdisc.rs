@@ -7,16 +7,28 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttac
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle as Parent};
 
-use crate::target::netns::{Netns, with_netlink};
+use crate::{
+    fault::plan::{is_last, tc_rank},
+    target::netns::{Netns, with_netlink},
+};
 
-/// Our filters are early in the chain, a priority for each program, and known by their handle ("kc").
+/// Our filters are early in the chain, a priority for each program, or its last, and known by their handle ("kc").
 const FIRST_PRIORITY: u16 = 1;
+const LAST_PRIORITY: u16 = u16::MAX;
 const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
 
-/// Where and under which name the filter is attached before which `rank` others of ours come.
-pub fn attach_options(rank: usize) -> TcAttachOptions {
-    let priority = FIRST_PRIORITY + rank as u16;
-    TcAttachOptions::Netlink(NlOptions { priority, handle: FILTER, classid: None })
+/// Where and under which name the filter is attached with a program.
+pub fn attach_options(program: &str) -> TcAttachOptions {
+    TcAttachOptions::Netlink(NlOptions { priority: priority(program), handle: FILTER, classid: None })
+}
+
+/// The place of a program's filter in the chain, and its name there.
+pub fn filter(program: &str) -> (u16, u32) {
+    (priority(program), FILTER.into())
+}
+
+fn priority(program: &str) -> u16 {
+    if is_last(program) { LAST_PRIORITY } else { FIRST_PRIORITY + tc_rank(program) as u16 }
 }
 
 /// Whether a device of the calling thread's namespace has a clsact qdisc.

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use super::{
-    Rollback, fq,
+    Rollback, fq, ifb,
     journal::{self, Entry, Residue},
     qdisc,
 };
@@ -37,7 +37,9 @@ pub fn undo_entry(entry: &Entry) -> Rollback {
     let mut rollback = Rollback::default();
     for residue in entry.residue.iter().rev() {
         let netns = match residue {
-            Residue::Clsact { netns, .. } | Residue::RootFq { netns, .. } => Netns::find(*netns),
+            Residue::Clsact { netns, .. } | Residue::RootFq { netns, .. } | Residue::Ifb { netns, .. } => {
+                Netns::find(*netns)
+            }
             Residue::Cgroups { .. } => None,
         };
         rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
@@ -58,6 +60,9 @@ pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
         Residue::RootFq { device, hold_ms, .. } => {
             netns.map_or(Ok(()), |netns| fq::undo(netns, device, Duration::from_millis(*hold_ms)))
         }
+        Residue::Ifb { hold_ms, .. } => {
+            netns.map_or(Ok(()), |netns| ifb::undo(netns, Duration::from_millis(*hold_ms)))
+        }
         Residue::Cgroups { dir } => target::cgroup::remove(dir),
     }
 }
@@ -72,6 +77,9 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
         Residue::RootFq { netns: inode, device, .. } => {
             format!("{} (in network namespace {inode}{gone})", fq::undo_command(device))
         }
+        Residue::Ifb { netns: inode, .. } => {
+            format!("{} (in network namespace {inode}{gone})", ifb::undo_command())
+        }
         Residue::Cgroups { dir } => format!("rmdir {0}/* {0}", dir.display()),
     }
 }
@@ -79,7 +87,9 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
 /// Whether something left behind lies in a namespace.
 pub fn lies_in(residue: &Residue, netns: &Netns) -> bool {
     match residue {
-        Residue::Clsact { netns: inode, .. } | Residue::RootFq { netns: inode, .. } => *inode == netns.inode,
+        Residue::Clsact { netns: inode, .. }
+        | Residue::RootFq { netns: inode, .. }
+        | Residue::Ifb { netns: inode, .. } => *inode == netns.inode,
         Residue::Cgroups { .. } => false,
     }
 }

@@ -1,5 +1,6 @@
 //! Network faults: what they do to packets, and to which.
 
+mod arrive;
 mod checksum;
 mod corrupt;
 mod delay;
@@ -36,6 +37,7 @@ pub fn tests() -> Vec<Test> {
         delay::tests(),
         rate::tests(),
         reorder::tests(),
+        arrive::tests(),
         refuse::tests(),
         reset::tests(),
         spared::tests(),
