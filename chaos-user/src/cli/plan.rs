@@ -98,9 +98,13 @@ fn print_spared(plan: &Plan) {
 fn print_residue(plan: &Plan) {
     say!("a SIGKILL would leave behind");
     let mut nothing = plan.host_changes.is_empty();
-    for HostChange::RootFq { at, .. } in &plan.host_changes {
-        let (device, netns) = (&at.device.name, at.netns.inode);
-        say!("  an fq qdisc; undone by: {} (in network namespace {netns})", fq::undo_command(device));
+    for change in &plan.host_changes {
+        let (device, netns) = (&change.at().device.name, change.at().netns.inode);
+        let what = match change {
+            HostChange::RootFq { .. } => "an fq qdisc",
+            HostChange::RootNetem { .. } => "a prio qdisc with netem",
+        };
+        say!("  {what}; undone by: {} (in network namespace {netns})", fq::undo_command(device));
     }
     for attachment in &plan.attachments {
         if let Attachment::Tc { via: Via::Clsact, at, .. } = attachment {

@@ -83,6 +83,7 @@ pub const TC_ORDER: &[&str] = &[
     program::DUPLICATE_EGRESS,
     program::DUPLICATE_INGRESS,
     program::SHAPE_EGRESS,
+    program::PRIORITY_EGRESS,
 ];
 
 /// A device in a network namespace.
@@ -127,7 +128,7 @@ pub fn attachments(
             Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx)?),
             Mechanism::ClsactEgress | Mechanism::ClsactIngress => attachments.extend(tc(Via::Clsact)?),
             // Not a program, but the host change that a program needs.
-            Mechanism::Fq => {}
+            Mechanism::Fq | Mechanism::Netem => {}
             Mechanism::CgroupSock => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));

@@ -3,12 +3,15 @@
 
 use std::{fmt, time::Duration};
 
+use chaos_common::priority::MAX_BANDS;
+
 use super::{
     Fault,
-    capability::Capabilities,
+    capability::{Capabilities, Capability},
     delay::MOST,
     mechanism::{Mechanism, Unplannable, choose},
     net::NetEffect,
+    netem::{self, Netem},
     plan::{Note, Place, PlannedRule},
 };
 use crate::{target::root_qdisc::RootQdisc, units::show_duration};
@@ -25,6 +28,19 @@ pub enum HostChange {
         /// How many packets it holds.
         limit: u32,
         /// The longest that we keep one in it.
+        hold: Duration,
+    },
+    /// A `prio` with `netem` below as the root qdisc of a device, where the kernel's own was.
+    RootNetem {
+        /// Where.
+        at: Place,
+        /// What is there, and comes back.
+        replaces: String,
+        /// What each netem does.
+        netem: Netem,
+        /// How many there are.
+        bands: u32,
+        /// The longest that one keeps a packet.
         hold: Duration,
     },
 }
@@ -71,6 +87,51 @@ pub enum HoldError {
         /// What is possible.
         most: Duration,
     },
+    /// netem does one thing to all packets.
+    #[error(
+        "{count} faults hold packets back; without fq they wait in netem, which holds packets back for one fault only: \
+         run one at a time, or use a kernel with fq ({})",
+        Capability::Fq.provided_by()
+    )]
+    OneByNetem {
+        /// How many there are.
+        count: usize,
+    },
+    /// netem hangs where packets leave.
+    #[error("{fault} on ingress: without fq packets wait in netem, which kchaos uses for what leaves only")]
+    NetemOnIngress {
+        /// Which.
+        fault: &'static str,
+    },
+    /// There are no more queues.
+    #[error(
+        "a rate for {targets} targets: without fq each needs a netem of its own, and a prio has room for {MAX_BANDS}"
+    )]
+    TooManyWires {
+        /// How many there are.
+        targets: usize,
+    },
+    /// It would be the better way.
+    #[error(
+        "{device} has an fq already, which netem cannot replace: leave the mechanism to kchaos, or name fq"
+    )]
+    FqInTheWay {
+        /// The device.
+        device: String,
+    },
+}
+
+impl HoldError {
+    /// Another injection's root qdisc.
+    pub fn ours(at: &Place) -> Self {
+        Self::Ours { device: at.device.name.clone(), netns: at.netns.inode }
+    }
+
+    /// Somebody's.
+    pub fn configured(at: &Place, kind: &str, handle: u16) -> Self {
+        let (device, netns) = (at.device.name.clone(), at.netns.inode);
+        Self::Configured { device, netns, kind: kind.to_owned(), handle }
+    }
 }
 
 /// How many packets a second are reckoned with: some more than a gigabit per second of full frames; those that TCP hands
@@ -91,12 +152,24 @@ const SPARED: Duration = Duration::from_secs(1);
 pub fn to_hold(
     rules: &[PlannedRule],
     places: &[Place],
+    targets: usize,
     dry_run: bool,
 ) -> Result<(Vec<HostChange>, Vec<Note>), HoldError> {
+    let by_netem = rules.iter().any(|rule| rule.queue == Some(Mechanism::Netem));
+    let (mut changes, mut notes) =
+        if by_netem { netem::to_hold(rules, places, targets)? } else { to_hold_by_fq(rules, places)? };
+    if dry_run {
+        changes.clear();
+        notes.retain(|note| !matches!(note, Note::FqResidue | Note::NetemResidue));
+    }
+    Ok((changes, notes))
+}
+
+fn to_hold_by_fq(rules: &[PlannedRule], places: &[Place]) -> Result<(Vec<HostChange>, Vec<Note>), HoldError> {
     let hold: Duration = rules.iter().map(most_held).sum();
     let (mut changes, mut notes) = (Vec::new(), Vec::new());
     for at in places {
-        let (device, netns) = (at.device.name.clone(), at.netns.inode);
+        let device = at.device.name.clone();
         let fits = |most| {
             (hold <= most).then_some(()).ok_or(HoldError::TooLong {
                 asked: hold,
@@ -114,14 +187,9 @@ pub fn to_hold(
                 fits(MOST.min(fq.horizon.saturating_sub(SPARED)))?;
                 notes.push(Note::FqAsItIs { device, fq: *fq });
             }
-            RootQdisc::Ours => return Err(HoldError::Ours { device, netns }),
-            RootQdisc::Configured { kind, handle } => {
-                return Err(HoldError::Configured { device, netns, kind: kind.clone(), handle: *handle });
-            }
+            RootQdisc::Ours => return Err(HoldError::ours(at)),
+            RootQdisc::Configured { kind, handle } => return Err(HoldError::configured(at, kind, *handle)),
         }
-    }
-    if dry_run {
-        changes.clear();
     }
     if !changes.is_empty() {
         notes.push(Note::FqResidue);
@@ -155,30 +223,47 @@ fn most_held(rule: &PlannedRule) -> Duration {
 }
 
 /// One and a half times as many packets as come while one is held back.
-fn limit(hold: Duration) -> u32 {
+pub fn limit(hold: Duration) -> u32 {
     let meanwhile = hold.as_millis() as u64 * PACKETS_PER_S / 1000;
     (meanwhile * ROOM / FOR).clamp(FEWEST, MOST_PACKETS) as u32
 }
 
 impl fmt::Display for HostChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::RootFq { at, replaces, limit, hold: _ } = self;
+        let (at, replaces, limit) = match self {
+            Self::RootFq { at, replaces, limit, .. } => {
+                f.write_str("fq")?;
+                (at, replaces, *limit)
+            }
+            Self::RootNetem { at, replaces, netem, bands, .. } => {
+                write!(f, "prio with {bands} netem ({netem})")?;
+                (at, replaces, netem.limit)
+            }
+        };
         let (device, netns) = (&at.device.name, at.netns.inode);
         let before = if replaces.is_empty() { "none" } else { replaces };
         write!(
             f,
-            "fq as root qdisc of {device} in network namespace {netns}, for {limit} packets, instead of {before}"
+            " as root qdisc of {device} in network namespace {netns}, for {limit} packets, instead of {before}"
         )
     }
 }
 
+impl HostChange {
+    /// Where.
+    pub const fn at(&self) -> &Place {
+        match self {
+            Self::RootFq { at, .. } | Self::RootNetem { at, .. } => at,
+        }
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         fault::{
             Fault,
-            capability::Capability,
             catalogue::find,
             plan::{Options, PlanError, plan},
             text::Given,
@@ -186,7 +271,7 @@ mod tests {
         target::{Cgroup, Device, Group, Member, Namespace, Netns, Scope, root_qdisc::Fq},
     };
 
-    fn scope(roots: &[RootQdisc]) -> Scope {
+    pub fn scope(roots: &[RootQdisc]) -> Scope {
         let device = |(number, root): (usize, &RootQdisc)| Device {
             ifindex: number as u32 + 2,
             name: format!("eth{number}"),
@@ -203,7 +288,7 @@ mod tests {
         }
     }
 
-    fn fault(name: &str, parameters: &[(&'static str, &str)]) -> Fault {
+    pub fn fault(name: &str, parameters: &[(&'static str, &str)]) -> Fault {
         let entry = find(name).expect("a fault");
         let given = parameters.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
         (entry.build)(&given).expect("right parameters")
@@ -214,11 +299,11 @@ mod tests {
         Ok((plan.host_changes, plan.notes))
     }
 
-    fn default(kind: &str) -> RootQdisc {
+    pub fn default(kind: &str) -> RootQdisc {
         RootQdisc::Default { kind: kind.to_owned() }
     }
 
-    fn delay(by: &str) -> Fault {
+    pub fn delay(by: &str) -> Fault {
         fault("delay", &[("by", by)])
     }
 
@@ -281,12 +366,14 @@ mod tests {
 
     #[test]
     fn a_kernel_without_fq_is_told() {
-        let without = Capabilities::all_but(&[Capability::Fq]);
+        let without = Capabilities::all_but(&[Capability::Fq, Capability::Netem]);
         let scope = scope(&[default("noqueue")]);
         let error = plan(&[delay("50ms")], &scope, &without, &Options::default()).unwrap_err().to_string();
         assert!(
             error.contains("cannot do delay: fq needs fq (Linux 5.18 with CONFIG_NET_SCH_FQ)"),
             "{error}"
         );
+        let netem = "netem needs netem (CONFIG_NET_SCH_NETEM and CONFIG_NET_SCH_PRIO)";
+        assert!(error.contains(netem), "{error}");
     }
 }

@@ -94,7 +94,7 @@ impl NetEffect {
     /// What holds packets back until their time, best first; empty if none is held back.
     pub const fn queues(&self) -> &'static [Mechanism] {
         match self {
-            Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
+            Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq, Mechanism::Netem],
             _ => &[],
         }
     }
@@ -177,6 +177,9 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Sends packets by a netem, whatever is to become of them.
+    pub const PRIORITY: Self = Self::new(program::PRIORITY_EGRESS, hook::PRIORITY_EGRESS);
+
     const fn new(program: &'static str, index: usize) -> Self {
         Self { program, index }
     }

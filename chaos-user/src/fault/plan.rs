@@ -21,6 +21,7 @@ use super::{
     host_change::{HoldError, HostChange, holds, queue, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
+    netem,
     show::way,
     spared::{self, Spared},
 };
@@ -122,6 +123,8 @@ pub enum Note {
     ClsactResidue,
     /// Survives a SIGKILL too.
     FqResidue,
+    /// The same where there is no fq.
+    NetemResidue,
     /// Somebody's own, which is not changed.
     FqAsItIs {
         /// Whose.
@@ -248,7 +251,7 @@ pub fn plan(
     let (metrics, mut notes) = measurable(capabilities, options)?;
     let attachments = attachments(&rules, scope, &metrics)?;
     let places_to_hold = if holds(&rules) { places(scope)? } else { Vec::new() };
-    let (host_changes, known) = to_hold(&rules, &places_to_hold, options.dry_run)?;
+    let (host_changes, known) = to_hold(&rules, &places_to_hold, scope.members.len(), options.dry_run)?;
     notes.extend(known);
     notes.extend(residue(&attachments));
     notes.extend(named);
@@ -271,19 +274,21 @@ fn plan_net(
     options: &Options,
     clauses: &mut Clauses,
 ) -> Result<PlannedRule, PlanError> {
+    let queue = queue(&net.effect, capabilities, options.forced)?;
+    let by_netem = queue == Some(Mechanism::Netem);
+    let hook = |direction| if by_netem { Hook::PRIORITY } else { net.effect.hook(direction) };
     let way = |direction: &Direction| {
         let what = format!("{} on {}", net.effect.name(), way(*direction));
         let mechanism = choose(net.effect.ladder(*direction), &what, capabilities, options.forced)?;
-        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: net.effect.hook(*direction) })
+        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: hook(*direction) })
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
-    let queue = queue(&net.effect, capabilities, options.forced)?;
     let clauses = match &net.effect {
         NetEffect::Dns(dns) => clauses.add_queries(&net.filter, dns)?,
         _ => clauses.add(&net.filter)?,
     };
     let rule = rule(&net.pattern, &net.limits, clauses, options);
-    let parameters = net.effect.parameters();
+    let parameters = if by_netem { netem::parameters(&net.effect) } else { net.effect.parameters() };
     Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queue, ourselves: None })
 }
 

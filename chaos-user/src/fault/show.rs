@@ -63,6 +63,10 @@ impl fmt::Display for Note {
             Self::FqResidue => f.write_str(
                 "a SIGKILL leaves an fq qdisc behind, which delays nothing by itself; a watchdog or `kchaos sweep` removes it",
             ),
+            Self::NetemResidue => f.write_str(
+                "a SIGKILL leaves a prio qdisc with netem behind, through which packets go only while our program sends them; \
+                 a watchdog or `kchaos sweep` removes it",
+            ),
             Self::FqAsItIs { device, fq } => write!(
                 f,
                 "{device} has an fq already, which is used as it is: what exceeds its {} packets, or {} of one flow, is lost",

@@ -18,6 +18,12 @@ pub enum FaultPoint {
     FqNoted,
     /// An fq qdisc is there.
     FqAdded,
+    /// A prio qdisc with netem is noted in the journal, and not there.
+    NetemNoted,
+    /// The prio qdisc is there, and nothing below it.
+    PrioAdded,
+    /// All of it is there.
+    NetemAdded,
     /// Everything is attached, nothing armed.
     AttachedAll,
     /// The faults happen.
@@ -34,7 +40,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// All of them, in the order they are reached.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Filled,
         Self::Journalled,
         Self::AttachedFirst,
@@ -42,6 +48,9 @@ impl FaultPoint {
         Self::ClsactAdded,
         Self::FqNoted,
         Self::FqAdded,
+        Self::NetemNoted,
+        Self::PrioAdded,
+        Self::NetemAdded,
         Self::AttachedAll,
         Self::Armed,
         Self::Disarmed,
@@ -60,6 +69,9 @@ impl FaultPoint {
             Self::ClsactAdded => "clsact-added",
             Self::FqNoted => "fq-noted",
             Self::FqAdded => "fq-added",
+            Self::NetemNoted => "netem-noted",
+            Self::PrioAdded => "prio-added",
+            Self::NetemAdded => "netem-added",
             Self::AttachedAll => "attached-all",
             Self::Armed => "armed",
             Self::Disarmed => "disarmed",

@@ -25,7 +25,7 @@ use super::{
     qdisc,
 };
 use crate::{
-    fault::{host_change::HostChange, plan::Place},
+    fault::plan::Place,
     target::{
         Netns,
         netns::with_netlink,
@@ -47,15 +47,14 @@ const NO_PACING: u32 = 0;
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(2);
 
-/// Makes a change of the host, journalled.
-pub fn change(journal: &mut Journal, change: &HostChange) -> Result<(), KernelError> {
-    let HostChange::RootFq { at, limit, hold, .. } = change;
+/// Makes it the root qdisc of a device, journalled.
+pub fn change(journal: &mut Journal, at: &Place, limit: u32, hold: Duration) -> Result<(), KernelError> {
     let Place { netns, device } = at;
     let residue =
         Residue::RootFq { netns: netns.inode, device: device.name.clone(), hold_ms: hold.as_millis() as u64 };
     journal.note(residue).map_err(KernelError::io("the journal"))?;
     FaultPoint::FqNoted.reached();
-    let added = netns.run(|| add(&device.name, *limit)).and_then(|added| added);
+    let added = netns.run(|| add(&device.name, limit)).and_then(|added| added);
     added.map_err(KernelError::io(format!("fq qdisc on {}", device.name)))?;
     FaultPoint::FqAdded.reached();
     Ok(())
@@ -72,11 +71,20 @@ fn add(device: &str, limit: u32) -> io::Result<()> {
         (attribute::HORIZON, HORIZON.as_micros() as u32),
     ];
     let options = options.map(|(kind, value)| DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
-    let mut nested = vec![0; options.as_slice().buffer_len()];
-    options.as_slice().emit(&mut nested);
-    let mut message = root(device)?;
-    message.attributes.push(TcAttribute::Kind("fq".to_owned()));
-    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, nested)));
+    make(root(device)?, "fq", attributes(&options))
+}
+
+/// As they stand in a qdisc's options.
+pub(super) fn attributes(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
+
+/// Makes a qdisc where a message says; not where somebody has configured another.
+pub(super) fn make(mut message: TcMessage, kind: &str, options: Vec<u8>) -> io::Result<()> {
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options)));
     request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
@@ -118,7 +126,8 @@ fn waiting(device: &str) -> io::Result<u32> {
     Ok(root.map_or(0, root_qdisc::waiting))
 }
 
-fn root(device: &str) -> io::Result<TcMessage> {
+/// Where our root qdisc of a device is.
+pub(super) fn root(device: &str) -> io::Result<TcMessage> {
     let mut message = TcMessage::with_index(ifindex(device)? as i32);
     message.header.parent = TcHandle::ROOT;
     message.header.handle = TcHandle { major: OUR_HANDLE, minor: 0 };

@@ -97,7 +97,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net) = (Wire(globals.levels), Wire(globals.net));
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
-    let holds = globals.net.rules[hook::SHAPE_EGRESS] != 0;
+    let holds = [hook::SHAPE_EGRESS, hook::PRIORITY_EGRESS].iter().any(|hook| globals.net.rules[*hook] != 0);
     let if_holds = |entries: u32| if holds { entries } else { 1 };
     let mut loader = EbpfLoader::new();
     loader

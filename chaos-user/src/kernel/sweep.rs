@@ -37,7 +37,9 @@ pub fn undo_entry(entry: &Entry) -> Rollback {
     let mut rollback = Rollback::default();
     for residue in entry.residue.iter().rev() {
         let netns = match residue {
-            Residue::Clsact { netns, .. } | Residue::RootFq { netns, .. } => Netns::find(*netns),
+            Residue::Clsact { netns, .. }
+            | Residue::RootFq { netns, .. }
+            | Residue::RootNetem { netns, .. } => Netns::find(*netns),
             Residue::Cgroups { .. } => None,
         };
         rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
@@ -55,7 +57,7 @@ pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
         Residue::Clsact { device, adds_qdisc, .. } => {
             netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *adds_qdisc))
         }
-        Residue::RootFq { device, hold_ms, .. } => {
+        Residue::RootFq { device, hold_ms, .. } | Residue::RootNetem { device, hold_ms, .. } => {
             netns.map_or(Ok(()), |netns| fq::undo(netns, device, Duration::from_millis(*hold_ms)))
         }
         Residue::Cgroups { dir } => target::cgroup::remove(dir),
@@ -69,7 +71,7 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
         Residue::Clsact { netns: inode, device, adds_qdisc } => {
             format!("{} (in network namespace {inode}{gone})", qdisc::undo_commands(device, *adds_qdisc))
         }
-        Residue::RootFq { netns: inode, device, .. } => {
+        Residue::RootFq { netns: inode, device, .. } | Residue::RootNetem { netns: inode, device, .. } => {
             format!("{} (in network namespace {inode}{gone})", fq::undo_command(device))
         }
         Residue::Cgroups { dir } => format!("rmdir {0}/* {0}", dir.display()),
@@ -79,7 +81,9 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
 /// Whether something left behind lies in a namespace.
 pub fn lies_in(residue: &Residue, netns: &Netns) -> bool {
     match residue {
-        Residue::Clsact { netns: inode, .. } | Residue::RootFq { netns: inode, .. } => *inode == netns.inode,
+        Residue::Clsact { netns: inode, .. }
+        | Residue::RootFq { netns: inode, .. }
+        | Residue::RootNetem { netns: inode, .. } => *inode == netns.inode,
         Residue::Cgroups { .. } => false,
     }
 }

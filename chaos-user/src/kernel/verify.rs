@@ -65,6 +65,7 @@ pub const USES: &[Use] = &[
     at(program::LOSS_EGRESS, At::Section, Capability::Clsact),
     at(program::LOSS_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::SHAPE_EGRESS, At::Section, Capability::Clsact),
+    at(program::PRIORITY_EGRESS, At::Section, Capability::Clsact),
     at(program::CORRUPT_EGRESS, At::Section, Capability::Clsact),
     at(program::CORRUPT_INGRESS, At::Section, Capability::ClsactIngress),
     at(program::DUPLICATE_EGRESS, At::Section, Capability::Clsact),

@@ -9,6 +9,7 @@ mod filter;
 mod layer3;
 mod limits;
 mod models;
+mod netem;
 pub mod numbers;
 mod partition;
 mod rate;
@@ -36,6 +37,7 @@ pub fn tests() -> Vec<Test> {
         delay::tests(),
         rate::tests(),
         reorder::tests(),
+        netem::tests(),
         refuse::tests(),
         reset::tests(),
         spared::tests(),

@@ -52,18 +52,18 @@ fn overtake(arrivals: &[Arrival], is_hit: impl Fn(&Arrival) -> bool) -> anyhow::
     Ok(())
 }
 
-fn each_fifth(address: std::net::IpAddr) -> anyhow::Result<()> {
-    let (arrivals, injected) = with(address, "--gap 5", "injected")?;
+pub fn each_fifth(address: std::net::IpAddr, options: &str) -> anyhow::Result<()> {
+    let (arrivals, injected) = with(address, &format!("--gap 5 {options}"), "injected")?;
     ensure!(injected == COUNT / 5, "{injected} of {COUNT} overtook others");
     overtake(&arrivals, |arrival| arrival.number % 5 == 4)
 }
 
 fn reorder_lets_each_fifth_overtake() -> anyhow::Result<()> {
-    in_a_quiet_moment(|| each_fifth(OUTSIDE))
+    in_a_quiet_moment(|| each_fifth(OUTSIDE, ""))
 }
 
 fn reorder_lets_each_fifth_overtake_in_ipv6() -> anyhow::Result<()> {
-    in_a_quiet_moment(|| each_fifth(OUTSIDE_V6))
+    in_a_quiet_moment(|| each_fifth(OUTSIDE_V6, ""))
 }
 
 fn reorder_lets_a_quarter_overtake() -> anyhow::Result<()> {
