@@ -198,7 +198,7 @@ fn netem_rate_is_for_each_target() -> anyhow::Result<()> {
         let (mut of_one, mut of_other) =
             (Lags::to(&lab, &first, OUTSIDE)?, Lags::to(&lab, &second, OUTSIDE)?);
         let kchaos = controller::inject(&format!(
-            "rate --bandwidth 500kbit {NETEM} --on {} --on {}",
+            "rate --bandwidth 250kbit {NETEM} --on {} --on {}",
             one.target(),
             other.target()
         ))?;
@@ -208,7 +208,7 @@ fn netem_rate_is_for_each_target() -> anyhow::Result<()> {
             anyhow::Ok((one, other.join().map_err(|_| anyhow!("sending panicked"))??))
         })?;
         kchaos.interrupt()?.ensure_code(exit::OK)?;
-        let expected = (PACKETS - 1) as f64 * FRAME_BITS / 500.0;
+        let expected = (PACKETS - 1) as f64 * FRAME_BITS / 250.0;
         for took in [took_ms(&one), took_ms(&other)] {
             println!("{took:.1} ms of {expected:.1} ms");
             ensure!((took / expected - 1.0).abs() < 0.05, "{took:.1} ms, expected {expected:.1} ms");
