@@ -24,6 +24,8 @@ pub mod program {
         SHAPE_INGRESS = "shape_ingress",
         /// tc ingress: the same by the actions of its filter.
         SHAPE_BY_ACTION = "shape_by_action",
+        /// tc egress: sends what leaves a device by the queue that holds it back.
+        PRIORITY_EGRESS = "priority_egress",
         /// cgroup connect4: refuses.
         REFUSE_CONNECT4 = "refuse_connect4",
         /// cgroup connect6: refuses.

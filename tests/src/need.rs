@@ -77,6 +77,15 @@ pub const HOLD_INGRESS_TUN: &[Need] = &[
     Need::Kernel(Capability::Fq),
     Need::Kernel(Capability::Ifb),
 ];
+/// To hold packets back on their way out without fq.
+pub const NETEM: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::Netem)];
+/// The same at a VLAN.
+pub const NETEM_VLAN: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::Netem),
+    Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7"),
+];
 /// To refuse calls on sockets.
 pub const SOCK: &[Need] = &[Need::Root, Need::Kernel(Capability::SockAddr)];
 /// To destroy connections.

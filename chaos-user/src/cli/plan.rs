@@ -101,6 +101,9 @@ fn print_residue(plan: &Plan) {
     for change in &plan.host_changes {
         let (what, undone_by) = match change {
             HostChange::RootFq { at, .. } => ("an fq qdisc", fq::undo_command(&at.device.name)),
+            HostChange::RootNetem { at, .. } => {
+                ("a prio qdisc with netem", fq::undo_command(&at.device.name))
+            }
             HostChange::Ifb { .. } => ("an ifb device", ifb::undo_command()),
         };
         say!("  {what}; undone by: {undone_by} (in network namespace {})", change.netns().inode);

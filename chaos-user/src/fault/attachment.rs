@@ -83,6 +83,7 @@ pub const TC_ORDER: &[&str] = &[
     program::DUPLICATE_EGRESS,
     program::DUPLICATE_INGRESS,
     program::SHAPE_EGRESS,
+    program::PRIORITY_EGRESS,
     program::SHAPE_INGRESS,
     program::SHAPE_BY_ACTION,
 ];
@@ -136,7 +137,7 @@ pub fn attachments(
                 attachments.extend(tc(Via::Clsact, by_clsact(program, rules))?);
             }
             // Not programs, but the host changes that a program needs.
-            Mechanism::Fq | Mechanism::Ifb => {}
+            Mechanism::Fq | Mechanism::Ifb | Mechanism::Netem => {}
             Mechanism::CgroupSock => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));

@@ -3,16 +3,17 @@
 
 use std::{fmt, time::Duration};
 
-use chaos_common::net::Direction;
+use chaos_common::{net::Direction, priority::MAX_BANDS};
 
 use super::{
     Fault,
     attachment::places,
-    capability::Capabilities,
+    capability::{Capabilities, Capability},
     delay::MOST,
     filter::directions,
     mechanism::{Mechanism, Unplannable, choose},
     net::NetFault,
+    netem::{self, Netem},
     plan::{Note, Place, PlanError, PlannedRule},
     show::way,
 };
@@ -44,6 +45,19 @@ pub enum HostChange {
         /// The longest that we keep one in it.
         hold: Duration,
     },
+    /// A `prio` with `netem` below as the root qdisc of a device, where the kernel's own was.
+    RootNetem {
+        /// Where.
+        at: Place,
+        /// What is there, and comes back.
+        replaces: String,
+        /// What each netem does.
+        netem: Netem,
+        /// How many there are.
+        bands: u32,
+        /// The longest that one keeps a packet.
+        hold: Duration,
+    },
 }
 
 impl HostChange {
@@ -55,7 +69,9 @@ impl HostChange {
     /// The network namespace that it is in.
     pub const fn netns(&self) -> &Netns {
         match self {
-            Self::RootFq { at: Place { netns, .. }, .. } | Self::Ifb { netns, .. } => netns,
+            Self::RootFq { at: Place { netns, .. }, .. }
+            | Self::RootNetem { at: Place { netns, .. }, .. }
+            | Self::Ifb { netns, .. } => netns,
         }
     }
 }
@@ -102,6 +118,51 @@ pub enum HoldError {
         /// What is possible.
         most: Duration,
     },
+    /// netem does one thing to all packets.
+    #[error(
+        "{count} faults hold packets back; without fq they wait in netem, which holds packets back for one fault only: \
+         run one at a time, or use a kernel with fq ({})",
+        Capability::Fq.provided_by()
+    )]
+    OneByNetem {
+        /// How many there are.
+        count: usize,
+    },
+    /// netem hangs where packets leave.
+    #[error("{fault} on ingress: without fq packets wait in netem, which kchaos uses for what leaves only")]
+    NetemOnIngress {
+        /// Which.
+        fault: &'static str,
+    },
+    /// There are no more queues.
+    #[error(
+        "a rate for {targets} targets: without fq each needs a netem of its own, and a prio has room for {MAX_BANDS}"
+    )]
+    TooManyWires {
+        /// How many there are.
+        targets: usize,
+    },
+    /// It would be the better way.
+    #[error(
+        "{device} has an fq already, which netem cannot replace: leave the mechanism to kchaos, or name fq"
+    )]
+    FqInTheWay {
+        /// The device.
+        device: String,
+    },
+}
+
+impl HoldError {
+    /// Another injection's root qdisc.
+    pub fn ours(at: &Place) -> Self {
+        Self::Ours { device: at.device.name.clone(), netns: at.netns.inode }
+    }
+
+    /// Somebody's.
+    pub fn configured(at: &Place, kind: &str, handle: u16) -> Self {
+        let (device, netns) = (at.device.name.clone(), at.netns.inode);
+        Self::Configured { device, netns, kind: kind.to_owned(), handle }
+    }
 }
 
 /// How many packets a second are reckoned with: some more than a gigabit per second of full frames; those that TCP hands
@@ -125,7 +186,10 @@ pub fn to_hold(
     dry_run: bool,
 ) -> Result<(Vec<HostChange>, Vec<Note>), PlanError> {
     let (mut changes, mut notes) = (Vec::new(), Vec::new());
-    if let Some(hold) = longest(rules, Direction::Egress) {
+    if rules.iter().any(|rule| rule.queues.contains(&Mechanism::Netem)) {
+        changes.extend(netem::to_hold(rules, &places(scope)?, scope.members.len())?);
+        notes.extend((!dry_run).then_some(Note::NetemResidue));
+    } else if let Some(hold) = longest(rules, Direction::Egress) {
         let (fqs, as_they_are) = leaving(&places(scope)?, hold)?;
         notes.extend(as_they_are);
         notes.extend((!fqs.is_empty() && !dry_run).then_some(Note::FqResidue));
@@ -155,7 +219,7 @@ fn longest(rules: &[PlannedRule], direction: Direction) -> Option<Duration> {
 fn leaving(places: &[Place], hold: Duration) -> Result<(Vec<HostChange>, Vec<Note>), HoldError> {
     let (mut changes, mut notes) = (Vec::new(), Vec::new());
     for at in places {
-        let (device, netns) = (at.device.name.clone(), at.netns.inode);
+        let device = at.device.name.clone();
         match &at.device.root {
             RootQdisc::Default { kind } => {
                 fits(hold, &device, MOST)?;
@@ -166,10 +230,8 @@ fn leaving(places: &[Place], hold: Duration) -> Result<(Vec<HostChange>, Vec<Not
                 fits(hold, &device, MOST.min(fq.horizon.saturating_sub(SPARED)))?;
                 notes.push(Note::FqAsItIs { device, fq: *fq });
             }
-            RootQdisc::Ours => return Err(HoldError::Ours { device, netns }),
-            RootQdisc::Configured { kind, handle } => {
-                return Err(HoldError::Configured { device, netns, kind: kind.clone(), handle: *handle });
-            }
+            RootQdisc::Ours => return Err(HoldError::ours(at)),
+            RootQdisc::Configured { kind, handle } => return Err(HoldError::configured(at, kind, *handle)),
         }
     }
     Ok((changes, notes))
@@ -207,8 +269,8 @@ pub fn queues(
     let mut chosen = Vec::new();
     for direction in directions(net.direction) {
         let what = format!("{} on {}", net.effect.name(), way(*direction));
-        for mechanism in net.effect.queues(*direction) {
-            let mechanism = choose(&[*mechanism], &what, capabilities, forced)?;
+        for ladder in net.effect.queues(*direction) {
+            let mechanism = choose(ladder, &what, capabilities, forced)?;
             if !chosen.contains(&mechanism) {
                 chosen.push(mechanism);
             }
@@ -225,7 +287,7 @@ fn most_held(rule: &PlannedRule) -> Duration {
 }
 
 /// One and a half times as many packets as come while one is held back.
-fn limit(hold: Duration) -> u32 {
+pub fn limit(hold: Duration) -> u32 {
     let meanwhile = hold.as_millis() as u64 * PACKETS_PER_S / 1000;
     (meanwhile * ROOM / FOR).clamp(FEWEST, MOST_PACKETS) as u32
 }
@@ -233,13 +295,9 @@ fn limit(hold: Duration) -> u32 {
 impl fmt::Display for HostChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RootFq { at, replaces, limit, hold: _ } => {
-                let (device, netns) = (&at.device.name, at.netns.inode);
-                let before = if replaces.is_empty() { "none" } else { replaces };
-                write!(
-                    f,
-                    "fq as root qdisc of {device} in network namespace {netns}, for {limit} packets, instead of {before}"
-                )
+            Self::RootFq { at, replaces, limit, hold: _ } => root(f, "fq", at, *limit, replaces),
+            Self::RootNetem { at, replaces, netem, bands, hold: _ } => {
+                root(f, &format!("prio with {bands} netem ({netem})"), at, netem.limit, replaces)
             }
             Self::Ifb { netns, limit, hold: _ } => write!(
                 f,
@@ -250,13 +308,22 @@ impl fmt::Display for HostChange {
     }
 }
 
+/// A root qdisc of ours.
+fn root(f: &mut fmt::Formatter<'_>, what: &str, at: &Place, limit: u32, replaces: &str) -> fmt::Result {
+    let (device, netns) = (&at.device.name, at.netns.inode);
+    let before = if replaces.is_empty() { "none" } else { replaces };
+    write!(
+        f,
+        "{what} as root qdisc of {device} in network namespace {netns}, for {limit} packets, instead of {before}"
+    )
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         fault::{
             Fault,
-            capability::Capability,
             catalogue::find,
             plan::{Options, PlanError, plan},
             text::Given,
@@ -264,7 +331,7 @@ mod tests {
         target::{Cgroup, Device, Group, Member, Namespace, Netns, Scope, root_qdisc::Fq},
     };
 
-    fn scope(roots: &[RootQdisc]) -> Scope {
+    pub fn scope(roots: &[RootQdisc]) -> Scope {
         let device = |(number, root): (usize, &RootQdisc)| Device {
             ifindex: number as u32 + 2,
             name: format!("eth{number}"),
@@ -281,7 +348,7 @@ mod tests {
         }
     }
 
-    fn fault(name: &str, parameters: &[(&'static str, &str)]) -> Fault {
+    pub fn fault(name: &str, parameters: &[(&'static str, &str)]) -> Fault {
         let entry = find(name).expect("a fault");
         let given = parameters.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
         (entry.build)(&given).expect("right parameters")
@@ -292,11 +359,11 @@ mod tests {
         Ok((plan.host_changes, plan.notes))
     }
 
-    fn default(kind: &str) -> RootQdisc {
+    pub fn default(kind: &str) -> RootQdisc {
         RootQdisc::Default { kind: kind.to_owned() }
     }
 
-    fn delay(by: &str) -> Fault {
+    pub fn delay(by: &str) -> Fault {
         fault("delay", &[("by", by)])
     }
 
@@ -359,13 +426,15 @@ mod tests {
 
     #[test]
     fn a_kernel_without_fq_is_told() {
-        let without = Capabilities::all_but(&[Capability::Fq]);
+        let without = Capabilities::all_but(&[Capability::Fq, Capability::Netem]);
         let scope = scope(&[default("noqueue")]);
         let error = plan(&[delay("50ms")], &scope, &without, &Options::default()).unwrap_err().to_string();
         assert!(
             error.contains("cannot do delay on egress: fq needs fq (Linux 5.18 with CONFIG_NET_SCH_FQ)"),
             "{error}"
         );
+        let netem = "netem needs netem (CONFIG_NET_SCH_NETEM and CONFIG_NET_SCH_PRIO)";
+        assert!(error.contains(netem), "{error}");
     }
 
     fn arriving_delay(by: &str) -> Fault {

@@ -24,6 +24,8 @@ pub enum Mechanism {
     Fq,
     /// The device through which what arrives takes a way round, so that a qdisc can hold it back.
     Ifb,
+    /// A root qdisc with queues that delay what is sent to them.
+    Netem,
     /// Links at the target's cgroup, where calls on sockets pass.
     CgroupSock,
     /// Requests to sock_diag, in the target's network namespaces.
@@ -32,7 +34,7 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TcxEgress,
         Self::ClsactEgress,
         Self::TcxIngress,
@@ -40,6 +42,7 @@ impl Mechanism {
         Self::CgroupSkbIngress,
         Self::Fq,
         Self::Ifb,
+        Self::Netem,
         Self::CgroupSock,
         Self::SockDiag,
     ];
@@ -54,6 +57,7 @@ impl Mechanism {
             Self::CgroupSkbIngress => "cgroup-skb-ingress",
             Self::Fq => "fq",
             Self::Ifb => "ifb",
+            Self::Netem => "netem",
             Self::CgroupSock => "cgroup-sock",
             Self::SockDiag => "sock-diag",
         }
@@ -69,6 +73,7 @@ impl Mechanism {
             Self::CgroupSkbIngress => Capability::CgroupSkb,
             Self::Fq => Capability::Fq,
             Self::Ifb => Capability::Ifb,
+            Self::Netem => Capability::Netem,
             Self::CgroupSock => Capability::SockAddr,
             Self::SockDiag => Capability::SockDestroy,
         }

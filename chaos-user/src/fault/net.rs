@@ -91,12 +91,15 @@ impl NetEffect {
         }
     }
 
-    /// What it takes to hold back packets going one way until their time; empty if none is held back.
-    pub const fn queues(&self, direction: Direction) -> &'static [Mechanism] {
+    /// What it takes to hold back packets going one way until their time: for each thing the ways to have it, best first.
+    /// Empty if none is held back.
+    pub const fn queues(&self, direction: Direction) -> &'static [&'static [Mechanism]] {
         match (self, direction) {
-            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Egress) => &[Mechanism::Fq],
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Egress) => {
+                &[&[Mechanism::Fq, Mechanism::Netem]]
+            }
             (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => {
-                &[Mechanism::Ifb, Mechanism::Fq]
+                &[&[Mechanism::Ifb], &[Mechanism::Fq]]
             }
             _ => &[],
         }
@@ -183,6 +186,9 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Sends packets by a netem, whatever is to become of them.
+    pub const PRIORITY: Self = Self::new(program::PRIORITY_EGRESS, hook::PRIORITY_EGRESS);
+
     const fn new(program: &'static str, index: usize) -> Self {
         Self { program, index }
     }

@@ -21,6 +21,7 @@ use super::{
     host_change::{HoldError, HostChange, queues, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
+    netem,
     show::way,
     spared::{self, Spared},
 };
@@ -126,6 +127,8 @@ pub enum Note {
     IfbResidue,
     /// What others do not see.
     IfbPassesBy,
+    /// The same where there is no fq.
+    NetemResidue,
     /// Somebody's own, which is not changed.
     FqAsItIs {
         /// Whose.
@@ -288,19 +291,21 @@ fn plan_net(
     options: &Options,
     clauses: &mut Clauses,
 ) -> Result<PlannedRule, PlanError> {
+    let queues = queues(net, capabilities, options.forced)?;
+    let by_netem = queues.contains(&Mechanism::Netem);
+    let hook = |direction| if by_netem { Hook::PRIORITY } else { net.effect.hook(direction) };
     let way = |direction: &Direction| {
         let what = format!("{} on {}", net.effect.name(), way(*direction));
         let mechanism = choose(net.effect.ladder(*direction), &what, capabilities, options.forced)?;
-        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: net.effect.hook(*direction) })
+        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: hook(*direction) })
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
-    let queues = queues(net, capabilities, options.forced)?;
     let clauses = match &net.effect {
         NetEffect::Dns(dns) => clauses.add_queries(&net.filter, dns)?,
         _ => clauses.add(&net.filter)?,
     };
     let rule = rule(&net.pattern, &net.limits, clauses, options);
-    let parameters = net.effect.parameters();
+    let parameters = if by_netem { netem::parameters(&net.effect) } else { net.effect.parameters() };
     Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queues, ourselves: None })
 }
 

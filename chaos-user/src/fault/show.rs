@@ -70,6 +70,10 @@ impl fmt::Display for Note {
             Self::IfbPassesBy => f.write_str(
                 "what is held back on its way in passes by tc filters that come behind kchaos's, and nftables at ingress",
             ),
+            Self::NetemResidue => f.write_str(
+                "a SIGKILL leaves a prio qdisc with netem behind, through which packets go only while our program sends them; \
+                 a watchdog or `kchaos sweep` removes it",
+            ),
             Self::FqAsItIs { device, fq } => write!(
                 f,
                 "{device} has an fq already, which is used as it is: what exceeds its {} packets, or {} of one flow, is lost",

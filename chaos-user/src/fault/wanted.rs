@@ -24,7 +24,8 @@ fn mechanisms(fault: &Fault) -> Vec<Mechanism> {
     match fault {
         Fault::Net(net) => {
             let ways = directions(net.direction).iter().copied();
-            ways.flat_map(|way| [net.effect.ladder(way), net.effect.queues(way)]).flatten().copied().collect()
+            let ladders = |way| net.effect.queues(way).iter().copied().chain([net.effect.ladder(way)]);
+            ways.flat_map(ladders).flatten().copied().collect()
         }
         Fault::Refuse(_) => vec![Mechanism::CgroupSock],
         Fault::Reset(_) => vec![Mechanism::SockDiag],

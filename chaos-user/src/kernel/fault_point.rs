@@ -24,6 +24,12 @@ pub enum FaultPoint {
     FqNoted,
     /// An fq qdisc is there.
     FqAdded,
+    /// A prio qdisc with netem is noted in the journal, and not there.
+    NetemNoted,
+    /// The prio qdisc is there, and nothing below it.
+    PrioAdded,
+    /// All of it is there.
+    NetemAdded,
     /// Everything is attached, nothing armed.
     AttachedAll,
     /// The faults happen.
@@ -40,7 +46,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// All of them, in the order they are reached.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Filled,
         Self::Journalled,
         Self::IfbNoted,
@@ -51,6 +57,9 @@ impl FaultPoint {
         Self::ClsactAdded,
         Self::FqNoted,
         Self::FqAdded,
+        Self::NetemNoted,
+        Self::PrioAdded,
+        Self::NetemAdded,
         Self::AttachedAll,
         Self::Armed,
         Self::Disarmed,
@@ -72,6 +81,9 @@ impl FaultPoint {
             Self::ClsactAdded => "clsact-added",
             Self::FqNoted => "fq-noted",
             Self::FqAdded => "fq-added",
+            Self::NetemNoted => "netem-noted",
+            Self::PrioAdded => "prio-added",
+            Self::NetemAdded => "netem-added",
             Self::AttachedAll => "attached-all",
             Self::Armed => "armed",
             Self::Disarmed => "disarmed",

@@ -76,11 +76,20 @@ pub(super) fn add(device: &str, limit: u32) -> io::Result<()> {
         (attribute::HORIZON, HORIZON.as_micros() as u32),
     ];
     let options = options.map(|(kind, value)| DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
-    let mut nested = vec![0; options.as_slice().buffer_len()];
-    options.as_slice().emit(&mut nested);
-    let mut message = root(device)?;
-    message.attributes.push(TcAttribute::Kind("fq".to_owned()));
-    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, nested)));
+    make(root(device)?, "fq", attributes(&options))
+}
+
+/// As they stand in a qdisc's options.
+pub(super) fn attributes(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
+
+/// Makes a qdisc where a message says; not where somebody has configured another.
+pub(super) fn make(mut message: TcMessage, kind: &str, options: Vec<u8>) -> io::Result<()> {
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options)));
     request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
@@ -128,7 +137,8 @@ fn waiting(device: &str) -> io::Result<u32> {
     Ok(root.map_or(0, root_qdisc::waiting))
 }
 
-fn root(device: &str) -> io::Result<TcMessage> {
+/// Where our root qdisc of a device is.
+pub(super) fn root(device: &str) -> io::Result<TcMessage> {
     let mut message = TcMessage::with_index(ifindex(device)? as i32);
     message.header.parent = TcHandle::ROOT;
     message.header.handle = TcHandle { major: OUR_HANDLE, minor: 0 };

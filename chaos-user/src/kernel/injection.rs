@@ -6,7 +6,7 @@ use aya::Ebpf;
 
 use super::{
     Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
-    fault_point::FaultPoint, fq, ifb, journal::Journal, lease::LeaseKeeper, reset::Resets, sweep,
+    fault_point::FaultPoint, fq, ifb, journal::Journal, lease::LeaseKeeper, netem, reset::Resets, sweep,
     watchdog::Watchdog,
 };
 use crate::{
@@ -70,6 +70,9 @@ impl LiveInjection {
         match change {
             HostChange::RootFq { at, limit, hold, .. } => {
                 fq::replace_root(&mut self.journal, at, *limit, *hold)
+            }
+            HostChange::RootNetem { at, netem, bands, hold, .. } => {
+                netem::change(&mut self.journal, at, netem, *bands, *hold)
             }
             HostChange::Ifb { netns, limit, hold } => ifb::make(&mut self.journal, netns, *limit, *hold),
         }

@@ -64,6 +64,15 @@ pub enum Residue {
         /// For how many milliseconds it may hold packets.
         hold_ms: u64,
     },
+    /// Our prio qdisc with netem below at the root of a device.
+    RootNetem {
+        /// Inode of the network namespace.
+        netns: u64,
+        /// Name of the device.
+        device: String,
+        /// For how many milliseconds it may hold packets.
+        hold_ms: u64,
+    },
     /// A cgroup that we made, with those directly below it.
     Cgroups {
         /// Where.

@@ -16,6 +16,7 @@ pub mod journal;
 mod lease;
 mod live;
 mod log;
+mod netem;
 mod object;
 pub mod probe;
 pub mod qdisc;

@@ -119,7 +119,8 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
-    let holds = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS].iter().any(|hook| globals.net.rules[*hook] != 0);
+    let holding = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS, hook::PRIORITY_EGRESS];
+    let holds = holding.iter().any(|hook| globals.net.rules[*hook] != 0);
     let if_holds = |entries: u32| if holds { entries } else { 1 };
     let mut loader = EbpfLoader::new();
     loader

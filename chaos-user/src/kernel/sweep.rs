@@ -37,9 +37,10 @@ pub fn undo_entry(entry: &Entry) -> Rollback {
     let mut rollback = Rollback::default();
     for residue in entry.residue.iter().rev() {
         let netns = match residue {
-            Residue::Clsact { netns, .. } | Residue::RootFq { netns, .. } | Residue::Ifb { netns, .. } => {
-                Netns::find(*netns)
-            }
+            Residue::Clsact { netns, .. }
+            | Residue::RootFq { netns, .. }
+            | Residue::RootNetem { netns, .. }
+            | Residue::Ifb { netns, .. } => Netns::find(*netns),
             Residue::Cgroups { .. } => None,
         };
         rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
@@ -57,7 +58,7 @@ pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
         Residue::Clsact { device, adds_qdisc, .. } => {
             netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *adds_qdisc))
         }
-        Residue::RootFq { device, hold_ms, .. } => {
+        Residue::RootFq { device, hold_ms, .. } | Residue::RootNetem { device, hold_ms, .. } => {
             netns.map_or(Ok(()), |netns| fq::undo(netns, device, Duration::from_millis(*hold_ms)))
         }
         Residue::Ifb { hold_ms, .. } => {
@@ -74,7 +75,7 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
         Residue::Clsact { netns: inode, device, adds_qdisc } => {
             format!("{} (in network namespace {inode}{gone})", qdisc::undo_commands(device, *adds_qdisc))
         }
-        Residue::RootFq { netns: inode, device, .. } => {
+        Residue::RootFq { netns: inode, device, .. } | Residue::RootNetem { netns: inode, device, .. } => {
             format!("{} (in network namespace {inode}{gone})", fq::undo_command(device))
         }
         Residue::Ifb { netns: inode, .. } => {
@@ -89,6 +90,7 @@ pub fn lies_in(residue: &Residue, netns: &Netns) -> bool {
     match residue {
         Residue::Clsact { netns: inode, .. }
         | Residue::RootFq { netns: inode, .. }
+        | Residue::RootNetem { netns: inode, .. }
         | Residue::Ifb { netns: inode, .. } => *inode == netns.inode,
         Residue::Cgroups { .. } => false,
     }

@@ -68,6 +68,7 @@ pub const USES: &[Use] = &[
     at(program::SHAPE_EGRESS, At::Section, Capability::Clsact),
     at(program::SHAPE_INGRESS, At::Section, Capability::ClsactIngress),
     at(program::SHAPE_BY_ACTION, At::Section, Capability::ClsactIngress),
+    at(program::PRIORITY_EGRESS, At::Section, Capability::Clsact),
     at(program::CORRUPT_EGRESS, At::Section, Capability::Clsact),
     at(program::CORRUPT_INGRESS, At::Section, Capability::ClsactIngress),
     at(program::DUPLICATE_EGRESS, At::Section, Capability::Clsact),

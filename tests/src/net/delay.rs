@@ -498,7 +498,7 @@ fn delays_add_up() -> anyhow::Result<()> {
 }
 
 /// How long so many bytes take, on a connection of its own.
-fn delivery(lab: &Lab, victim: &Victim, bytes: u64) -> anyhow::Result<Duration> {
+pub fn delivery(lab: &Lab, victim: &Victim, bytes: u64) -> anyhow::Result<Duration> {
     let stream = Stream::new(lab, victim, OUTSIDE)?;
     stream.deliver(bytes / 8)?; // the window opens
     let start = Instant::now();

@@ -10,6 +10,7 @@ mod filter;
 mod layer3;
 mod limits;
 mod models;
+mod netem;
 pub mod numbers;
 mod partition;
 mod rate;
@@ -38,6 +39,7 @@ pub fn tests() -> Vec<Test> {
         rate::tests(),
         reorder::tests(),
         arrive::tests(),
+        netem::tests(),
         refuse::tests(),
         reset::tests(),
         spared::tests(),

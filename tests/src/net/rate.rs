@@ -47,7 +47,7 @@ fn rate_of_1_mbit_on_egress_in_ipv6() -> anyhow::Result<()> {
 }
 
 /// From the first to the last.
-fn took_ms(arrivals: &[Arrival]) -> f64 {
+pub fn took_ms(arrivals: &[Arrival]) -> f64 {
     let (first, last) = (arrivals.first().map_or(0.0, |a| a.at_ms), arrivals.last().map_or(0.0, |a| a.at_ms));
     last - first
 }

@@ -47,6 +47,8 @@ pub enum Ask {
     SendStamped { socket: Socket, first: u64, count: u64, gap_us: u64 },
     /// Mark what a socket sends.
     Mark { socket: Socket, mark: u32 },
+    /// Give what a socket sends a priority.
+    Priority { socket: Socket, priority: i32 },
     /// Send numbered packets, `length` of them in each call: the kernel cuts such a train into packets (UDP GSO).
     SendTrains { socket: Socket, first: u64, trains: u64, length: u64 },
     /// Send `count` packets at an even pace, each numbered by the clock, and say by what numbers.

@@ -113,6 +113,10 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
             setsockopt(udp(sockets, socket)?, sockopt::Mark, &mark)?;
             Ok(Answer::Done)
         }
+        Ask::Priority { socket, priority } => {
+            setsockopt(udp(sockets, socket)?, sockopt::Priority, &priority)?;
+            Ok(Answer::Done)
+        }
         Ask::SendTrains { socket, first, trains, length } => {
             send_trains(udp(sockets, socket)?, first, trains, length).map(|()| Answer::Done)
         }

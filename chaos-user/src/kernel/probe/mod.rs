@@ -97,7 +97,7 @@ impl Bench {
                 hook::shape(&mut self.ebpf)?;
                 device::qdisc("fq", "sch_fq", None)
             }
-            Capability::Netem => device::qdisc("netem", "sch_netem", Some(&device::NETEM_OPTIONS)),
+            Capability::Netem => device::netem(),
             Capability::Ifb => device::ifb(),
         }
     }
