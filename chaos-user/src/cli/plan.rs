@@ -111,7 +111,7 @@ fn print_residue(plan: &Plan) {
     for attachment in &plan.attachments {
         if let Attachment::Tc { via: Via::Clsact, at, .. } = attachment {
             nothing = false;
-            say!("  a clsact filter; undone by: {}", qdisc::undo_commands(&at.device.name, true));
+            say!("  a clsact filter; undone by: {}", qdisc::undo_commands(&at.device.name, None, true));
         }
     }
     if nothing {

@@ -12,7 +12,13 @@ use aya::{
 };
 use chaos_common::{names::program, net::Direction};
 
-use super::{KernelError, fault_point::FaultPoint, filter_action, journal::Journal, qdisc};
+use super::{
+    KernelError,
+    fault_point::FaultPoint,
+    filter_action,
+    journal::Journal,
+    qdisc::{self, FilterHandle},
+};
 use crate::fault::plan::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank};
 
 /// So much of a program's name is kept by the kernel (include/linux/bpf.h, BPF_OBJ_NAME_LEN, 6.18).
@@ -96,17 +102,23 @@ fn clsact(
     }
     let what = format!("tc filter on {device}");
     if name == program::SHAPE_BY_ACTION {
-        return filter_with_action(ebpf, name, at, what);
+        return filter_with_action(ebpf, name, at, journal.filters(), what);
     }
-    clsact_filter(ebpf, name, direction, at).map_err(KernelError::program(what))
+    clsact_filter(ebpf, name, direction, at, journal.filters()).map_err(KernelError::program(what))
 }
 
 /// One that sends packets through the ifb that is there.
-fn filter_with_action(ebpf: &mut Ebpf, name: &str, at: &Place, what: String) -> Result<(), KernelError> {
+fn filter_with_action(
+    ebpf: &mut Ebpf,
+    name: &str,
+    at: &Place,
+    handle: FilterHandle,
+    what: String,
+) -> Result<(), KernelError> {
     let classifier: &mut SchedClassifier = loaded(ebpf, name).map_err(KernelError::program(what.clone()))?;
     let program = classifier.fd().map_err(KernelError::program(what.clone()))?.as_fd();
-    let added = at.netns.run(|| filter_action::add(&at.device.name, name, program)).and_then(|added| added);
-    added.map_err(KernelError::io(what))
+    let added = at.netns.run(|| filter_action::add(&at.device.name, name, handle, program));
+    added.and_then(|added| added).map_err(KernelError::io(what))
 }
 
 /// The filter alone, on a qdisc that is there.
@@ -115,10 +127,11 @@ pub fn clsact_filter(
     name: &str,
     direction: Direction,
     at: &Place,
+    handle: FilterHandle,
 ) -> Result<(), ProgramError> {
     let classifier: &mut SchedClassifier = loaded(ebpf, name)?;
     let attach = || {
-        let options = qdisc::attach_options(name);
+        let options = qdisc::attach_options(name, handle);
         let link = classifier.attach_with_options(&at.device.name, tc_direction(direction), options)?;
         // The filter is detached by `qdisc::undo`, in its own namespace; aya would try in ours.
         std::mem::forget(classifier.take_link(link)?);

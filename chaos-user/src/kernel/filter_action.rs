@@ -15,7 +15,10 @@ use rtnetlink::{
     },
 };
 
-use super::{fq::request, qdisc};
+use super::{
+    fq::request,
+    qdisc::{self, FilterHandle},
+};
 
 /// Attributes (include/uapi/linux/rtnetlink.h, pkt_cls.h, tc_act/tc_mirred.h and tc_gact.h, 6.18).
 mod attribute {
@@ -39,12 +42,12 @@ const EGRESS_REDIRECT: u32 = 1;
 const ALL_PROTOCOLS: u16 = 0x0003;
 
 /// Adds it where packets arrive at a device of the calling thread's namespace. The ifb must be there.
-pub fn add(device: &str, name: &str, program: BorrowedFd<'_>) -> io::Result<()> {
+pub fn add(device: &str, name: &str, handle: FilterHandle, program: BorrowedFd<'_>) -> io::Result<()> {
     let ifindex = nix::net::if_::if_nametoindex(device)?;
-    let (priority, handle) = qdisc::filter(name);
+    let priority = qdisc::priority(name);
     let mut message = TcMessage::with_index(ifindex as i32);
     message.header.parent = TcHandle { major: u16::MAX, minor: TcHandle::MIN_INGRESS };
-    message.header.handle = TcHandle::from(handle);
+    message.header.handle = TcHandle::from(handle.get());
     message.header.info = u32::from(priority) << 16 | u32::from(ALL_PROTOCOLS.to_be());
     let options = nested(
         attribute::OPTIONS,

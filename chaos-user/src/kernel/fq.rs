@@ -22,7 +22,6 @@ use super::{
     KernelError,
     fault_point::FaultPoint,
     journal::{Journal, Residue},
-    qdisc,
 };
 use crate::{
     fault::plan::Place,
@@ -93,14 +92,12 @@ pub(super) fn make(mut message: TcMessage, kind: &str, options: Vec<u8>) -> io::
     request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Removes it, if it is ours, once what it holds has left and a dead controller's filters hold back no more. What is
-/// already gone is no error.
+/// Removes it, if it is ours, once what it holds has left. What is already gone is no error.
 pub fn undo(netns: &Netns, device: &str, hold: Duration) -> io::Result<()> {
     netns.run(|| {
         if !ours(device)? {
             return Ok(());
         }
-        qdisc::remove_filters(device)?;
         wait_until_empty(device, hold)?;
         let removed = root(device).and_then(|root| request(RouteNetlinkMessage::DelQueueDiscipline(root), 0));
         // A sweep and the watchdog may be at it at the same time, and one of them comes too late.

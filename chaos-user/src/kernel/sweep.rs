@@ -35,14 +35,22 @@ pub fn sweep() -> io::Result<Sweep> {
 /// Undoes what one journal names, then forgets it.
 pub fn undo_entry(entry: &Entry) -> Rollback {
     let mut rollback = Rollback::default();
+    let netns_of = |residue: &Residue| match residue {
+        Residue::Clsact { netns, .. }
+        | Residue::RootFq { netns, .. }
+        | Residue::RootNetem { netns, .. }
+        | Residue::Ifb { netns, .. } => Netns::find(*netns),
+        Residue::Cgroups { .. } => None,
+    };
+    // The lease of a controller that is dead may not be over: its filters hold packets back until they are gone.
+    for residue in &entry.residue {
+        if let (Residue::Clsact { device, handle, .. }, Some(netns)) = (residue, netns_of(residue)) {
+            let removed = qdisc::undo_filters(&netns, device, *handle);
+            rollback.step(format!("tc filters on {device} (in network namespace {})", netns.inode), removed);
+        }
+    }
     for residue in entry.residue.iter().rev() {
-        let netns = match residue {
-            Residue::Clsact { netns, .. }
-            | Residue::RootFq { netns, .. }
-            | Residue::RootNetem { netns, .. }
-            | Residue::Ifb { netns, .. } => Netns::find(*netns),
-            Residue::Cgroups { .. } => None,
-        };
+        let netns = netns_of(residue);
         rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
     }
     if rollback.is_complete() {
@@ -55,8 +63,8 @@ pub fn undo_entry(entry: &Entry) -> Rollback {
 /// Undoes one thing. A namespace that is gone has taken its devices with it.
 pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
     match residue {
-        Residue::Clsact { device, adds_qdisc, .. } => {
-            netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *adds_qdisc))
+        Residue::Clsact { device, handle, adds_qdisc, .. } => {
+            netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *handle, *adds_qdisc))
         }
         Residue::RootFq { device, hold_ms, .. } | Residue::RootNetem { device, hold_ms, .. } => {
             netns.map_or(Ok(()), |netns| fq::undo(netns, device, Duration::from_millis(*hold_ms)))
@@ -72,8 +80,9 @@ pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
 pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
     let gone = if netns.is_none() { ", if it still exists" } else { "" };
     match residue {
-        Residue::Clsact { netns: inode, device, adds_qdisc } => {
-            format!("{} (in network namespace {inode}{gone})", qdisc::undo_commands(device, *adds_qdisc))
+        Residue::Clsact { netns: inode, device, handle, adds_qdisc } => {
+            let commands = qdisc::undo_commands(device, Some(*handle), *adds_qdisc);
+            format!("{commands} (in network namespace {inode}{gone})")
         }
         Residue::RootFq { netns: inode, device, .. } | Residue::RootNetem { netns: inode, device, .. } => {
             format!("{} (in network namespace {inode}{gone})", fq::undo_command(device))
