@@ -130,6 +130,16 @@ pub fn each(
     }
 }
 
+/// Asks the only one of `rules`, and says which it is and what came of it, whatever that is.
+#[inline(always)]
+pub fn only(rules: u64, slot: u32, segments: u32, clauses: impl Fn() -> u64) -> Option<(u32, Outcome)> {
+    // SAFETY: the helper has no preconditions.
+    let live = is_live(unsafe { bpf_ktime_get_coarse_ns() });
+    let clauses = if live { clauses() } else { 0 };
+    let rule = rules.trailing_zeros();
+    judge(rule, slot, live, clauses, segments, |_| true).map(|outcome| (rule, outcome))
+}
+
 /// Counts again what was counted as injected by each of `rules`: the kernel could not do it after all.
 #[inline(always)]
 pub fn could_not(rules: u64, slot: u32, segments: u32) {

@@ -39,7 +39,7 @@ const ATTEMPTS: u32 = 4;
 const XMIT_DROP: i64 = 1;
 
 /// What the rules make of one packet.
-pub(super) struct Departure {
+struct Departure {
     /// When it was looked at.
     now_ns: u64,
     /// When the slowest of its wires lets it go.
@@ -47,11 +47,11 @@ pub(super) struct Departure {
     /// What is added to that.
     delay_ns: u64,
     /// The rules that hit it.
-    pub hits: u64,
+    hits: u64,
     /// Some rule holds it back.
     is_held: bool,
     /// Some wire has no room for it.
-    pub is_dropped: bool,
+    is_dropped: bool,
     /// Some rule lets it overtake nobody.
     keeps_order: bool,
 }
@@ -92,7 +92,7 @@ pub fn shape_egress(ctx: TcContext) -> i32 {
 
 /// Asks every rule, and adds up what they say.
 #[inline(always)]
-pub(super) fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
+fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
     let Subject { rules, slot } = subject;
     let mut departure = Departure {
         // SAFETY: the helper has no preconditions. It is the clock of fq (`ktime_get_ns`).
@@ -136,12 +136,6 @@ pub(super) fn departure(skb: Skb, subject: Subject, direction: Direction) -> Dep
 }
 
 impl Departure {
-    /// Whether it has to wait at all; a wire with room for a burst may let it go at once.
-    #[inline(always)]
-    pub fn waits(&self) -> bool {
-        self.is_held && (self.delay_ns > 0 || self.earliest_ns > self.now_ns)
-    }
-
     #[inline(always)]
     fn hold(&mut self, delay_ns: u64) {
         self.is_held = true;

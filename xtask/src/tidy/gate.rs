@@ -73,9 +73,7 @@ fn asks_first(function: &Function, all: &[Function]) -> bool {
     let Some((_, body)) = function.body.split_once('{') else { return false };
     let gate = position(body, |line| {
         let asks = |name| has_word(line, name, "(");
-        // net/shape.rs: `departure` asks it about every rule.
-        let asks_each = || asks("departure") || has_word(line, "gate", "::");
-        asks("gate") || asks("gate_with") || asks("gate_for") || asks_each() || {
+        asks("gate") || asks("gate_with") || asks("gate_for") || has_word(line, "gate", "::") || {
             let mut called = all.iter().filter(|other| other.name != function.name && !is_program(other));
             called.any(|other| has_word(line, other.name, "(") && asks_first(other, all))
         }
