@@ -143,8 +143,7 @@ mod tests {
 
     #[test]
     fn forbids_services_for_a_while() {
-        let folder = tempfile::tempdir().unwrap();
-        let policy = folder.path().join("policy-rc.d");
+        let policy = std::env::temp_dir().join(format!("kchaos-policy-rc.d-{}", std::process::id()));
         let declared = NoServices::declare(&policy).unwrap();
         assert_eq!(Command::new(&policy).status().unwrap().code(), Some(101));
         assert!(NoServices::declare(&policy).unwrap().is_none());
