@@ -54,6 +54,13 @@ pub const DESTROY: &[Need] = &[Need::Root, Need::Kernel(Capability::SockDestroy)
 /// To lose packets both ways.
 pub const BOTH_WAYS: &[Need] =
     &[Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::CgroupSkb)];
+/// To do all to a target that can be done to its packets and its calls at once.
+pub const COMPOSED: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::CgroupSkb),
+    Need::Kernel(Capability::SockAddr),
+];
 /// To measure what an experiment compares.
 pub const EXPERIMENT: &[Need] = &[
     Need::Root,

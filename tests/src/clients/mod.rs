@@ -62,9 +62,8 @@ impl Scene {
         command.args(&words[1..]);
         let mut command = within(&cgroup.dir, &command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let started = Instant::now();
         let child = self.lab.inside.run(|| command.spawn())?.with_context(|| words.join(" "))?;
-        Ok(Client { child, started })
+        Ok(Client(child))
     }
 }
 
@@ -90,26 +89,27 @@ fn within(cgroup: &Path, program: &Command) -> Command {
 }
 
 /// A client that runs.
-struct Client {
-    child: Child,
-    started: Instant,
-}
+struct Client(Child);
 
 /// What came of a client.
 struct Done {
     code: Option<i32>,
     output: String,
     said: String,
-    took: Duration,
 }
 
 impl Client {
     /// Waits until it has ended: each is told by an option of its own how long it may take.
     fn done(self) -> anyhow::Result<Done> {
-        let Output { status, stdout, stderr } = self.child.wait_with_output()?;
+        let Output { status, stdout, stderr } = self.0.wait_with_output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let took = self.started.elapsed();
-        Ok(Done { code: status.code(), output: text(&stdout), said: text(&stderr), took })
+        Ok(Done { code: status.code(), output: text(&stdout), said: text(&stderr) })
+    }
+
+    /// Ends it, whatever it does. What it has said so far counts.
+    fn stop(mut self) -> anyhow::Result<Done> {
+        self.0.kill()?;
+        self.done()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Network faults: what they do to packets, and to which.
 
 mod checksum;
+mod compose;
 mod corrupt;
 mod delay;
 mod dns;
@@ -51,6 +52,7 @@ pub fn tests() -> Vec<Test> {
         checksum::tests(),
         duplicate::tests(),
         layer3::tests(),
+        compose::tests(),
     ]
     .into_iter()
     .flatten()
