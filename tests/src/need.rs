@@ -94,6 +94,19 @@ pub const VLAN: &[Need] = &[
     Need::Kernel(Capability::Clsact),
     Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7"),
 ];
+/// To meddle with frames whose tag is not beside their data but in it.
+pub const VLAN_IN_DATA: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7 reorder_hdr off"),
+];
+/// To meddle with what comes out of a tunnel.
+pub const VXLAN: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::CgroupSkb),
+    Need::Command("ip link add v7 type vxlan id 7 dstport 4789"),
+];
 /// To lose packets at a bridge.
 pub const BRIDGE: &[Need] =
     &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip link add br7 type bridge")];

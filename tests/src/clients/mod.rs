@@ -67,7 +67,8 @@ impl Scene {
     }
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+/// Asks again and again until it is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while !is_so()? {
         ensure!(Instant::now() < deadline, "it takes too long until {what}");

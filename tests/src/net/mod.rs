@@ -7,6 +7,7 @@ mod delay;
 mod dns;
 mod duplicate;
 mod filter;
+mod frames;
 mod layer3;
 mod limits;
 mod models;
@@ -53,6 +54,7 @@ pub fn tests() -> Vec<Test> {
         duplicate::tests(),
         layer3::tests(),
         compose::tests(),
+        frames::tests(),
     ]
     .into_iter()
     .flatten()
