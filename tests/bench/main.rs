@@ -5,6 +5,8 @@ mod delay;
 mod echo;
 mod goodput;
 mod iperf;
+mod jitter;
+mod models;
 mod packet;
 mod rate;
 mod throughput;
@@ -41,6 +43,12 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("untouched") {
         untouched::bench()?;
+    }
+    if runs("models") {
+        models::bench()?;
+    }
+    if runs("jitter") {
+        jitter::bench()?;
     }
     if runs("delay") {
         delay::bench()?;

@@ -5,6 +5,7 @@
 
 mod bpf;
 mod capability;
+mod clients;
 mod coexist;
 mod controller;
 mod docker;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         surroundings::tests(),
         report::tests(),
         experiment::tests(),
+        clients::tests(),
         docker::tests(),
         capability::tests(),
         programs::tests(),

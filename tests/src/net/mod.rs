@@ -2,11 +2,13 @@
 
 mod arrive;
 mod checksum;
+mod compose;
 mod corrupt;
 mod delay;
 mod dns;
 mod duplicate;
 mod filter;
+mod frames;
 mod layer3;
 mod limits;
 mod models;
@@ -53,6 +55,8 @@ pub fn tests() -> Vec<Test> {
         checksum::tests(),
         duplicate::tests(),
         layer3::tests(),
+        compose::tests(),
+        frames::tests(),
     ]
     .into_iter()
     .flatten()
