@@ -15,9 +15,9 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        REDIS: redis_loss_shows_in_the_slowest_answers, redis_partition_stalls_and_goes_on;
-        REDIS_DESTROY: redis_reset_ends_a_client;
-        REDIS_HOLD: redis_delay_shows_in_every_answer
+        REDIS on one kernel: redis_loss_shows_in_the_slowest_answers, redis_partition_stalls_and_goes_on;
+        REDIS_DESTROY on one kernel: redis_reset_ends_a_client;
+        REDIS_HOLD on one kernel: redis_delay_shows_in_every_answer
     ]
 }
 
