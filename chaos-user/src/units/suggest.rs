@@ -5,7 +5,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let word = word.to_lowercase().replace('-', "_");
     // Jaro–Winkler favours a common beginning, which one slip at the start of a short word spoils.
     let likeness = |candidate: &str| match strsim::osa_distance(&word, candidate) {
-        0 | 1 if candidate.len() >= 3 => 1.0,
+        0 => f64::INFINITY,
+        1 if candidate.len() >= 3 => 1.0,
         _ => strsim::jaro_winkler(&word, candidate),
     };
     candidates
@@ -39,6 +40,7 @@ mod tests {
         assert_eq!(nearest("percnt", words), Some("percent"));
         assert_eq!(nearest("Peer", words), Some("peers"));
         assert_eq!(nearest("local-ports", words), Some("local_ports"));
+        assert_eq!(nearest("OPENAT", ["openat", "openat2"]), Some("openat"));
         assert_eq!(nearest("1h", ["p", "r", "1-h", "1-k"]), Some("1-h"));
         assert_eq!(nearest("frequency", words), None);
         assert_eq!(did_you_mean("frequency", ["a", "b"]), "known: `a`, `b`");
