@@ -8,7 +8,14 @@ use crate::{
         hypothesis::Metric,
         parse::{MAX_SPEC_BYTES, MAX_TARGETS, parse},
     },
-    fault::filter::Allow,
+    fault::{
+        filter::Allow,
+        syscall::{
+            Errors, SyscallSet,
+            filter::{Comm, FdKind, PathPattern, Tgid, User},
+            ladder::Forged,
+        },
+    },
     kernel::{host, journal, sweep},
     target::{Target, proc},
     units::{
@@ -47,6 +54,14 @@ pub fn values(text: &str) {
     both_ways(text, parse_duration, |duration| show_duration(*duration));
     both_ways(text, |text| parse_count(text, "write 1"), ToString::to_string);
     both_ways(text, parse_seed, ToString::to_string);
+    both_ways(text, str::parse::<SyscallSet>, ToString::to_string);
+    both_ways(text, str::parse::<Errors>, ToString::to_string);
+    both_ways(text, str::parse::<PathPattern>, ToString::to_string);
+    both_ways(text, str::parse::<FdKind>, ToString::to_string);
+    both_ways(text, str::parse::<Comm>, ToString::to_string);
+    both_ways(text, str::parse::<User>, ToString::to_string);
+    both_ways(text, str::parse::<Tgid>, ToString::to_string);
+    both_ways(text, str::parse::<Forged>, ToString::to_string);
     for metric in Metric::ALL {
         both_ways(text, |text| parse_margin(text, metric), |margin| show_margin(*margin, metric));
     }
