@@ -1,7 +1,13 @@
 //! "Did you mean": near misses.
 
+/// Longer words are slips of nothing, and take long to compare: some lists have hundreds of candidates.
+const MAX_WORD_BYTES: usize = 64;
+
 /// The candidate that `word` was probably meant to be, if one is near enough.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MAX_WORD_BYTES {
+        return None;
+    }
     let word = word.to_lowercase().replace('-', "_");
     // Jaro–Winkler favours a common beginning, which one slip at the start of a short word spoils.
     let likeness = |candidate: &str| match strsim::osa_distance(&word, candidate) {
@@ -43,6 +49,8 @@ mod tests {
         assert_eq!(nearest("OPENAT", ["openat", "openat2"]), Some("openat"));
         assert_eq!(nearest("1h", ["p", "r", "1-h", "1-k"]), Some("1-h"));
         assert_eq!(nearest("frequency", words), None);
+        let long = "percent".repeat(10);
+        assert_eq!(nearest(&long, [long.as_str()]), None);
         assert_eq!(did_you_mean("frequency", ["a", "b"]), "known: `a`, `b`");
     }
 }

@@ -48,37 +48,35 @@ struct Answer {
     misses: Option<&'static str>,
 }
 
-const PLAIN: Hook = Hook {
-    name: "",
-    function: None,
-    sleeps: false,
-    goes_on: None,
-    after: None,
-    again: None,
-    only: Only::AnyError,
-};
+/// A hook about which there is nothing to say.
+const fn plain(name: &'static str, function: Option<&'static str>) -> Hook {
+    Hook { name, function, sleeps: false, goes_on: None, after: None, again: None, only: Only::AnyError }
+}
 
 /// A hook whose function has its name.
 macro_rules! hook {
     ($name:ident $(, $field:ident: $value:expr)*) => {
-        Hook { name: stringify!($name), function: Some(concat!("security_", stringify!($name))), $($field: $value,)* ..PLAIN }
+        Hook { $($field: $value,)* ..plain(stringify!($name), Some(concat!("security_", stringify!($name)))) }
     };
 }
 
 /// Another one.
 macro_rules! named {
     ($name:ident, $function:expr $(, $field:ident: $value:expr)*) => {
-        Hook { name: stringify!($name), function: $function, $($field: $value,)* ..PLAIN }
+        Hook { $($field: $value,)* ..plain(stringify!($name), $function) }
     };
 }
 
 const BACKING: Option<&str> = Some("on overlayfs: for the file, and for the one of a layer behind it");
+const ENDS: Option<&str> =
+    Some("sendfile, splice, copy_file_range: for both ends; on overlayfs: for the layer behind");
+const CREATED: Option<&str> = Some("with O_CREAT the file exists; with O_TRUNC it is still as it was");
 const LAYER: Option<&str> = Some("on overlayfs: for the entry, and for those of the layers behind it");
 
 const HOOKS: &[Hook] = &[
     // Files. do_open (fs/namei.c): created by open_last_lookups, truncated after vfs_open.
-    hook!(file_open, sleeps: true, again: BACKING, after: Some("with O_CREAT the file exists; with O_TRUNC it is still as it was")),
-    hook!(file_permission, again: Some("sendfile, splice and copy_file_range: for both ends; on overlayfs: for the layer behind")),
+    hook!(file_open, sleeps: true, after: CREATED, again: BACKING),
+    hook!(file_permission, again: ENDS),
     hook!(file_ioctl, sleeps: true),
     hook!(file_fcntl),
     hook!(file_lock, sleeps: true),

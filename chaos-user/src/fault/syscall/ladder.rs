@@ -196,7 +196,7 @@ fn ways(
     match rung {
         Rung::CgroupSock => cgroup(call, effect, sockets),
         Rung::Lsm | Rung::FmodRetSecurity => hooks(rung, call, effect),
-        // 0 is what the program returns to let the function run (`invoke_bpf_mod_ret`, arch/x86/net/bpf_jit_comp.c, 5.15 to 6.12).
+        // With 0 the program lets the function run (`invoke_bpf_mod_ret`, arch/x86/net/bpf_jit_comp.c, 5.15 to 6.12).
         Rung::FmodRetSyscall if matches!(effect, Effect::Return(Forged(0))) => {
             Err("0 would let the call go on")
         }
