@@ -9,8 +9,14 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let word = word.to_lowercase().replace('-', "_");
-    // Jaro–Winkler favours a common beginning, which one slip at the start of a short word spoils.
-    let likeness = |candidate: &str| match strsim::osa_distance(&word, candidate) {
+    let chars = word.chars().count();
+    // Jaro–Winkler favours a common beginning, which one slip at the start of a short word spoils. One slip changes the
+    // length by one at most, which spares most of the comparisons.
+    let slips = |candidate: &str| match chars.abs_diff(candidate.len()) {
+        0 | 1 => strsim::osa_distance(&word, candidate),
+        more => more,
+    };
+    let likeness = |candidate: &str| match slips(candidate) {
         0 => f64::INFINITY,
         1 if candidate.len() >= 3 => 1.0,
         _ => strsim::jaro_winkler(&word, candidate),

@@ -1,6 +1,6 @@
 //! Which system calls: names, classes and regular expressions, in strace's vocabulary.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use regex_lite::RegexBuilder;
 
@@ -71,10 +71,12 @@ impl FromStr for SyscallSet {
             Some(rest) => (true, rest),
             None => (false, trimmed),
         };
-        let terms = split(listed)?.into_iter().map(term).collect::<Result<Vec<Term>, BadValue>>()?;
-        let mut chosen = Vec::new();
-        for term in &terms {
-            chosen.extend(term.calls()?);
+        let mut terms = Vec::new();
+        let mut chosen = BTreeSet::new();
+        for text in split(listed)? {
+            let (term, calls) = term(text)?;
+            terms.push(term);
+            chosen.extend(calls);
         }
         let members: Vec<Syscall> = Syscall::all().filter(|call| chosen.contains(call) != negated).collect();
         if members.is_empty() {
@@ -104,7 +106,8 @@ fn split(text: &str) -> Result<Vec<&str>, BadValue> {
     }
 }
 
-fn term(text: &str) -> Result<Term, BadValue> {
+/// An entry, and the calls it means.
+fn term(text: &str) -> Result<(Term, Vec<Syscall>), BadValue> {
     let text = text.trim();
     match text.chars().next() {
         None => {
@@ -114,20 +117,26 @@ fn term(text: &str) -> Result<Term, BadValue> {
             let what = format!("{} is negated by itself", quoted(text));
             Err(BadValue::new(what, "write one `!` in front of the whole list, which then means all others"))
         }
-        Some('%') => text.parse().map(Term::Class),
+        Some('%') => text.parse().map(|class: Class| (Term::Class(class), class.members().collect())),
         Some('/') => regex(text),
-        Some(_) if text == "all" => Ok(Term::All),
-        Some(_) => text.parse().map(Term::Name).map_err(|refused: BadValue| {
-            // `file` is what strace's own users may have in their fingers.
-            match Class::ALL.iter().find(|class| class.name() == text) {
-                Some(class) => BadValue::new(refused.what, format!("write `{class}` for the class")),
-                None => refused,
-            }
-        }),
+        Some(_) if text == "all" => Ok((Term::All, Syscall::all().collect())),
+        Some(_) => match text.parse() {
+            Ok(call) => Ok((Term::Name(call), vec![call])),
+            Err(refused) => Err(class_meant(text).unwrap_or(refused)),
+        },
     }
 }
 
-fn regex(text: &str) -> Result<Term, BadValue> {
+/// What strace took for a class before there was `%`.
+fn class_meant(text: &str) -> Option<BadValue> {
+    let class = Class::ALL.iter().find(|class| class.name() == text)?;
+    Some(BadValue::new(
+        format!("{} is not the name of a system call", quoted(text)),
+        format!("write `{class}` for the class"),
+    ))
+}
+
+fn regex(text: &str) -> Result<(Term, Vec<Syscall>), BadValue> {
     let Some(regex) = text[1..].strip_suffix('/').filter(|regex| !regex.is_empty()) else {
         let what = format!("{} is not a whole regular expression", quoted(text));
         return Err(BadValue::new(what, "write it between two `/`, such as `/^p?write/`"));
@@ -139,35 +148,19 @@ fn regex(text: &str) -> Result<Term, BadValue> {
     if regex.chars().any(char::is_control) {
         return Err(BadValue::new(format!("{} has a control character", quoted(text)), "no name has one"));
     }
-    let term = Term::Regex(regex.to_owned());
-    if term.calls()?.is_empty() {
+    let built = RegexBuilder::new(regex).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
+        let right = "write one in the syntax of the crate `regex`, which is nearly that of regex(7)";
+        BadValue::new(format!("{} is not a regular expression: {error}", quoted(text)), right)
+    })?;
+    let calls: Vec<Syscall> = Syscall::all().filter(|call| built.is_match(call.name())).collect();
+    if calls.is_empty() {
         let what = format!("no system call matches {}", quoted(text));
         return Err(BadValue::new(
             what,
             "it is searched for in names such as `openat`, which have lower case",
         ));
     }
-    Ok(term)
-}
-
-impl Term {
-    fn calls(&self) -> Result<Vec<Syscall>, BadValue> {
-        Ok(match self {
-            Self::All => Syscall::all().collect(),
-            Self::Name(call) => vec![*call],
-            Self::Class(class) => class.members().collect(),
-            Self::Regex(regex) => {
-                let built = RegexBuilder::new(regex).size_limit(MAX_REGEX_BYTES).build();
-                let regex = built.map_err(|error| {
-                    BadValue::new(
-                        format!("{} is not a regular expression: {error}", quoted(regex)),
-                        "mend it",
-                    )
-                })?;
-                Syscall::all().filter(|call| regex.is_match(call.name())).collect()
-            }
-        })
-    }
+    Ok((Term::Regex(regex.to_owned()), calls))
 }
 
 impl fmt::Display for SyscallSet {
