@@ -22,6 +22,7 @@ pub mod names;
 pub mod net;
 pub mod packet;
 pub mod pattern;
+pub mod priority;
 pub mod random;
 pub mod rule;
 pub mod shape;

@@ -20,6 +20,12 @@ pub mod program {
         LOSS_INGRESS = "loss_ingress",
         /// tc egress: holds back what leaves a device.
         SHAPE_EGRESS = "shape_egress",
+        /// tc ingress: holds back what arrives at a device.
+        SHAPE_INGRESS = "shape_ingress",
+        /// tc ingress: the same by the actions of its filter.
+        SHAPE_BY_ACTION = "shape_by_action",
+        /// tc egress: sends what leaves a device by the queue that holds it back.
+        PRIORITY_EGRESS = "priority_egress",
         /// cgroup connect4: refuses.
         REFUSE_CONNECT4 = "refuse_connect4",
         /// cgroup connect6: refuses.

@@ -28,6 +28,10 @@ pub mod hook {
     pub const DUPLICATE_INGRESS: usize = 9;
     /// Holds back what leaves.
     pub const SHAPE_EGRESS: usize = 2;
+    /// Holds back what arrives.
+    pub const SHAPE_INGRESS: usize = 10;
+    /// Sends what leaves by the queue that holds it back.
+    pub const PRIORITY_EGRESS: usize = 12;
     /// Refuses connect(2).
     pub const REFUSE_CONNECT: usize = 24;
     /// Refuses bind(2).

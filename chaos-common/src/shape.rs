@@ -49,6 +49,10 @@ pub const MAX_SHAPES: u32 = 3;
 /// How many flows have their order remembered, by hash; those that share an entry are taken for one.
 pub const FLOWS: u32 = 16_384;
 
+/// The index of the device through which what arrives is held back, in every network namespace that needs one: indices
+/// are counted from 1 in each, so nobody else's is as high ("kcI").
+pub const IFB_IFINDEX: u32 = 0x6b_6349;
+
 crate::pod! {
     /// One table.
     pub struct Table {
@@ -86,12 +90,12 @@ crate::pod! {
 }
 
 crate::pod! {
-    /// What a rule remembers about one slot. Written with atomic instructions only.
+    /// What a rule remembers about one slot, for each direction. Written with atomic instructions only.
     pub struct ShapeState {
-        /// When the wire is free again (CLOCK_MONOTONIC).
-        pub free_ns: u64,
+        /// When the wire that way is free again (CLOCK_MONOTONIC).
+        pub free_ns: [u64; 2],
         /// The last variate, moved up so that it is never 0; 0 if there was none.
-        pub variate: u64,
+        pub variate: [u64; 2],
     }
 }
 

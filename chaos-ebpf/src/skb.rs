@@ -170,6 +170,20 @@ impl Skb {
         unsafe { (*self.0).tc_index = index }
     }
 
+    /// `skb->priority`: by which queue it leaves, for qdiscs that look at it.
+    #[inline(always)]
+    pub fn priority(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).priority }
+    }
+
+    /// Sets it.
+    #[inline(always)]
+    pub fn set_priority(self, priority: u32) {
+        // SAFETY: the verifier allows writing this field to programs of tc.
+        unsafe { (*self.0).priority = priority }
+    }
+
     /// Whether this is a copy that we have handed over to the device's ingress.
     #[inline(always)]
     pub fn is_copy(self) -> bool {

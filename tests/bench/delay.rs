@@ -16,7 +16,7 @@ use super::{
 };
 
 const DELAYS_MS: [u32; 4] = [1, 10, 50, 200];
-const STREAMS: [u32; 3] = [1, 4, 32];
+const STREAMS: [u32; 3] = [1, 8, 32];
 const ROUNDS: usize = 3;
 const PINGS: &str = "50";
 /// Long enough for TCP to find its speed under the longest delay.

@@ -5,6 +5,8 @@ mod delay;
 mod echo;
 mod goodput;
 mod iperf;
+mod jitter;
+mod models;
 mod packet;
 mod rate;
 mod throughput;
@@ -41,6 +43,12 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("untouched") {
         untouched::bench()?;
+    }
+    if runs("models") {
+        models::bench()?;
+    }
+    if runs("jitter") {
+        jitter::bench()?;
     }
     if runs("delay") {
         delay::bench()?;
@@ -95,7 +103,7 @@ impl BenchCgroup {
             group: Group::Experiment,
             target: self.target.clone(),
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
-            namespaces: vec![Namespace { netns: netns.clone(), devices }],
+            namespaces: vec![Namespace { netns: netns.clone(), devices, is_held: false }],
         };
         let scope = Scope { members: vec![member], spared: Vec::new() };
         Ok(plan(&[fault], &scope, capabilities, &Options::default())?)

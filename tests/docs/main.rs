@@ -105,6 +105,6 @@ fn member(group: Group, id: u64) -> anyhow::Result<Member> {
         group,
         target: format!("cgroup:{}", path.display()).parse()?,
         cgroup: Cgroup { dir: path.clone(), path, id, level: 2 },
-        namespaces: vec![Namespace { netns: Netns::current()?, devices }],
+        namespaces: vec![Namespace { netns: Netns::current()?, devices, is_held: false }],
     })
 }

@@ -27,8 +27,31 @@ pub fn tests() -> Vec<Test> {
         CLSACT: clsact_filter_sees_what_a_clsact_injection_does_not_lose,
             clsact_filter_that_came_before_survives_sigkill_and_sweep,
             clsact_filter_that_came_later_survives_the_rollback,
-            clsact_filters_see_what_is_corrupted_and_each_copy
+            clsact_filters_see_what_is_corrupted_and_each_copy,
+            clsact_injections_on_one_device_end_each_for_itself
     ]
+}
+
+/// The first to end leaves the other's filter in force, and the last takes the qdisc with it.
+fn clsact_injections_on_one_device_end_each_for_itself() -> anyhow::Result<()> {
+    let (lab, one, other) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
+    let (of_one, of_other) = (Victim::start(&lab, &one)?, Victim::start(&lab, &other)?);
+    let (mut first, mut second) = (Flow::new(&lab, &of_one)?, Flow::new(&lab, &of_other)?);
+    let before = Snapshot::take(&lab, &[&one, &other])?;
+    let inject = |cgroup: &Cgroup| {
+        let arguments = format!("loss --percent 100 --mechanism clsact-egress --on {}", cgroup.target());
+        controller::inject(&arguments)
+    };
+    let (of_first, of_second) = (inject(&one)?, inject(&other)?);
+    first.is_shut("while both are injected")?;
+    second.is_shut("while both are injected")?;
+    of_first.interrupt()?.ensure_code(exit::OK)?;
+    first.is_open("after the first has ended")?;
+    second.is_shut("after the first has ended")?;
+    let pid = of_second.pid();
+    of_second.interrupt()?.ensure_code(exit::OK)?;
+    second.is_open("after both have ended")?;
+    before.ensure_restored(&lab, &[&one, &other], pid)
 }
 
 type Attach = fn(&mut Foreign, &Lab) -> anyhow::Result<()>;

@@ -108,6 +108,19 @@ impl Foreign {
         self.attach(netns, direction, at.options(LinkOrder::last(), u16::MAX))
     }
 
+    /// Attaches it last of those that are there, as others do without a thought of us.
+    pub fn attach_where_others_do(
+        &mut self,
+        at: At,
+        netns: &Netns,
+        direction: Direction,
+    ) -> anyhow::Result<()> {
+        if matches!(at, At::Clsact) {
+            netns.run(|| aya::programs::tc::qdisc_add_clsact(DEVICE))??;
+        }
+        self.attach(netns, direction, at.options(LinkOrder::last(), PRIORITY))
+    }
+
     /// Attaches it as a tc filter. The qdisc is left there, as others do.
     pub fn attach_clsact(&mut self, netns: &Netns) -> anyhow::Result<()> {
         // It may have been there already.

@@ -5,6 +5,7 @@
 
 mod bpf;
 mod capability;
+mod clients;
 mod coexist;
 mod controller;
 mod docker;
@@ -39,8 +40,9 @@ use libtest_mimic::Arguments;
 use need::Need;
 use select::Kernels;
 
-/// More at once would make them wait for one another on a small machine, and they are timed.
-const THREADS: usize = 2;
+/// Most of the time a test waits: for a lease to end, for an experiment's phase. More at once would make them wait for one
+/// another on a small machine, and they are timed.
+const THREADS: usize = 4;
 
 /// One test.
 #[derive(Clone)]
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         surroundings::tests(),
         report::tests(),
         experiment::tests(),
+        clients::tests(),
         docker::tests(),
         capability::tests(),
         programs::tests(),

@@ -47,6 +47,45 @@ pub const HOLD_NETEM: &[Need] = &[
     Need::Kernel(Capability::Fq),
     Need::Kernel(Capability::Netem),
 ];
+/// To hold packets back on their way in, whichever way that is done.
+pub const HOLD_INGRESS: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::ClsactIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+];
+/// The same by TCX.
+pub const HOLD_INGRESS_TCX: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::TcxIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+];
+/// The same, beside what the kernel itself offers.
+pub const HOLD_INGRESS_NETEM: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::ClsactIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+    Need::Kernel(Capability::Netem),
+];
+/// The same on a device without link layer.
+pub const HOLD_INGRESS_TUN: &[Need] = &[
+    Need::Root,
+    Need::Tun,
+    Need::Kernel(Capability::ClsactIngress),
+    Need::Kernel(Capability::Fq),
+    Need::Kernel(Capability::Ifb),
+];
+/// To hold packets back on their way out without fq.
+pub const NETEM: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::Netem)];
+/// The same at a VLAN.
+pub const NETEM_VLAN: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::Netem),
+    Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7"),
+];
 /// To refuse calls on sockets.
 pub const SOCK: &[Need] = &[Need::Root, Need::Kernel(Capability::SockAddr)];
 /// To destroy connections.
@@ -54,6 +93,13 @@ pub const DESTROY: &[Need] = &[Need::Root, Need::Kernel(Capability::SockDestroy)
 /// To lose packets both ways.
 pub const BOTH_WAYS: &[Need] =
     &[Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::CgroupSkb)];
+/// To do all to a target that can be done to its packets and its calls at once.
+pub const COMPOSED: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::CgroupSkb),
+    Need::Kernel(Capability::SockAddr),
+];
 /// To measure what an experiment compares.
 pub const EXPERIMENT: &[Need] = &[
     Need::Root,
@@ -87,11 +133,54 @@ pub const VLAN: &[Need] = &[
     Need::Kernel(Capability::Clsact),
     Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7"),
 ];
+/// To meddle with frames whose tag is not beside their data but in it.
+pub const VLAN_IN_DATA: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Command("ip link add v7 type veth\nip link add link v7 name v7.7 type vlan id 7 reorder_hdr off"),
+];
+/// To meddle with what comes out of a tunnel.
+pub const VXLAN: &[Need] = &[
+    Need::Root,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::CgroupSkb),
+    Need::Command("ip link add v7 type vxlan id 7 dstport 4789"),
+];
 /// To lose packets at a bridge.
 pub const BRIDGE: &[Need] =
     &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("ip link add br7 type bridge")];
 /// To answer the queries of a program that people use.
 pub const DIG: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact), Need::Command("dig -v")];
+/// To meddle with what curl hears from nginx. That nginx says its version without complaint is all that is asked.
+pub const HTTP: &[Need] = &[CURL, NGINX, Need::Root, Need::Kernel(Capability::Clsact), INGRESS_TOO];
+/// The same where calls can be refused.
+pub const HTTP_SOCK: &[Need] = &[CURL, NGINX, Need::Root, Need::Kernel(Capability::SockAddr)];
+/// The same where connections can be destroyed.
+pub const HTTP_DESTROY: &[Need] = &[CURL, NGINX, Need::Root, Need::Kernel(Capability::SockDestroy)];
+/// The same where packets can be held back.
+pub const HTTP_HOLD: &[Need] =
+    &[CURL, NGINX, Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::Fq)];
+/// To meddle with what Redis's clients hear from it. Its server is what checks its files by another name.
+pub const REDIS: &[Need] = &[REDIS_CLIENT, REDIS_SERVER, Need::Root, Need::Kernel(Capability::Clsact)];
+/// The same where connections can be destroyed.
+pub const REDIS_DESTROY: &[Need] =
+    &[REDIS_CLIENT, REDIS_SERVER, Need::Root, Need::Kernel(Capability::SockDestroy)];
+/// The same where packets can be held back.
+pub const REDIS_HOLD: &[Need] =
+    &[REDIS_CLIENT, REDIS_SERVER, Need::Root, Need::Kernel(Capability::Clsact), Need::Kernel(Capability::Fq)];
+/// To meddle with what dig hears from a name server.
+pub const RESOLVER: &[Need] = &[DIGS, DNSMASQ, Need::Root, Need::Kernel(Capability::Clsact)];
+/// The same where calls can be refused.
+pub const RESOLVER_SOCK: &[Need] = &[DIGS, DNSMASQ, Need::Root, Need::Kernel(Capability::SockAddr)];
+
+const INGRESS_TOO: Need = Need::Kernel(Capability::CgroupSkb);
+const CURL: Need = Need::Command("curl --version");
+const NGINX: Need = Need::Command("nginx -v");
+const REDIS_CLIENT: Need = Need::Command("redis-benchmark --version");
+const REDIS_SERVER: Need = Need::Command("redis-check-rdb --version");
+const DIGS: Need = Need::Command("dig -v");
+const DNSMASQ: Need = Need::Command("dnsmasq --version");
+
 /// To lose a container's packets.
 pub const DOCKER: &[Need] = &[Need::Root, Need::Docker, Need::Kernel(Capability::Clsact)];
 

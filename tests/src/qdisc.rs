@@ -1,6 +1,6 @@
 //! Root qdiscs that somebody has configured, and what a device has.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use anyhow::Context;
 use futures_util::StreamExt;
@@ -15,7 +15,7 @@ use rtnetlink::{
     },
     packet_route::{
         RouteNetlinkMessage,
-        tc::{TcAttribute, TcHandle, TcMessage},
+        tc::{TcAttribute, TcHandle, TcMessage, TcStats2},
     },
 };
 
@@ -73,4 +73,26 @@ pub fn root(netns: &Netns, device: &str) -> anyhow::Result<RootQdisc> {
         Ok::<_, io::Error>(RootQdisc::of(index, &root_qdisc::list()?))
     };
     Ok(netns.run(root)??)
+}
+
+/// How many packets have gone through what hangs below each class of a device's root qdisc, by the class's number.
+pub fn sent_by_class(netns: &Netns, device: &str) -> anyhow::Result<BTreeMap<u16, u32>> {
+    let by_class = || {
+        let index = nix::net::if_::if_nametoindex(device)? as i32;
+        let own = root_qdisc::list()?.into_iter().filter(|qdisc| qdisc.header.index == index);
+        let sent = own.map(|qdisc| (qdisc.header.parent.minor, sent(&qdisc)));
+        Ok::<_, io::Error>(sent.collect())
+    };
+    Ok(netns.run(by_class)??)
+}
+
+fn sent(qdisc: &TcMessage) -> u32 {
+    let of = |attribute: &TcAttribute| match attribute {
+        TcAttribute::Stats2(stats) => stats.iter().find_map(|stats| match stats {
+            TcStats2::Basic(basic) => Some(basic.packets),
+            _ => None,
+        }),
+        _ => None,
+    };
+    qdisc.attributes.iter().find_map(of).unwrap_or(0)
 }

@@ -16,7 +16,7 @@ use crate::{
 /// The size of what is replaced is given in the flags.
 const TWO_BYTES: u64 = 2;
 /// Where the device has summed the whole packet (CHECKSUM_COMPLETE), its sum follows what is stored.
-const RECOMPUTE: u64 = BPF_F_RECOMPUTE_CSUM as u64;
+pub const RECOMPUTE: u64 = BPF_F_RECOMPUTE_CSUM as u64;
 
 /// Makes the checksum fit one changed byte. Where it is not computed yet (CHECKSUM_PARTIAL) there is nothing to do,
 /// and a UDP datagram without one stays without (net/core/filter.c, `bpf_l4_csum_replace`, 6.18).
@@ -98,7 +98,11 @@ fn is_left_to_the_device(skb: Skb, segment: &Segment) -> bool {
     let before: Option<[u8; 2]> = skb.bytes_at(field);
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_l4_csum_replace(skb.0, field, 0, 1, TWO_BYTES) };
-    before == skb.bytes_at(field)
+    let stays = before == skb.bytes_at(field);
+    // Undone: a sum over all (CHECKSUM_COMPLETE) has not followed, and would be wrong from here on by as much.
+    // SAFETY: as above.
+    unsafe { bpf_l4_csum_replace(skb.0, field, 1, 0, TWO_BYTES) };
+    stays
 }
 
 /// Makes the checksum ours to write: the kernel drops CHECKSUM_PARTIAL from a packet that loses the header to be

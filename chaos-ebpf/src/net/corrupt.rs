@@ -60,7 +60,10 @@ fn corrupt(ctx: &TcContext, subject: Subject, hook: usize, direction: Direction)
     let (Some(segment), Some(corruption)) = (segment, CORRUPTIONS.get(rule)) else { return TC_ACT_UNSPEC };
     let draw = gate::draw_for(rule, subject.slot);
     let done = if corruption.breaks_checksum == 0 {
-        flip(skb, &segment, corruption, draw, true)
+        // A GSO packet has its checksums made when it is cut up, and until then only that of the pseudo header. Of TCP the
+        // kernel knows (CHECKSUM_PARTIAL), of UDP it may not: where the device makes none, such a packet is
+        // CHECKSUM_NONE (net/ipv4/udp_offload.c, `__udp_gso_segment`, 6.18).
+        flip(skb, &segment, corruption, draw, skb.segment_bytes() == 0)
     } else {
         damage(skb, &segment, corruption, draw)
     };
@@ -96,9 +99,11 @@ fn damage(skb: Skb, segment: &Segment, corruption: &Corruption, draw: u32) -> bo
 /// Flips bits of the payload, from its end: what may fail is the copy that the kernel makes up to the first byte
 /// that is written, so all bits are flipped or none.
 #[inline(never)]
-fn flip(skb: Skb, segment: &Segment, corruption: &Corruption, draw: u32, fixes: bool) -> bool {
+fn flip(skb: Skb, segment: &Segment, corruption: &Corruption, draw: u32, follows: bool) -> bool {
     let Some(window) = corruption.window(segment.payload_bytes()) else { return true };
     let count = corruption.bits_in(window);
+    // A checksum that follows makes up for what the byte adds to the sum over all (CHECKSUM_COMPLETE).
+    let flags = if follows { 0 } else { checksum::RECOMPUTE };
     for done in 0..MAX_BITS {
         if done >= count {
             break;
@@ -107,7 +112,9 @@ fn flip(skb: Skb, segment: &Segment, corruption: &Corruption, draw: u32, fixes: 
         let at = segment.payload + bit.byte;
         let Some([byte]) = skb.bytes_at(at) else { return false };
         let flipped = byte ^ bit.mask;
-        if !skb.store_at(at, &[flipped], 0) || (fixes && !checksum::follow(skb, segment, at, byte, flipped)) {
+        if !skb.store_at(at, &[flipped], flags)
+            || (follows && !checksum::follow(skb, segment, at, byte, flipped))
+        {
             return false;
         }
     }

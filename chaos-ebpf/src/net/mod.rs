@@ -7,6 +7,7 @@ mod duplicate;
 mod loss;
 mod owner;
 pub mod parse;
+mod priority;
 mod reject;
 mod segment;
 mod shape;

@@ -1,8 +1,10 @@
 //! Holding packets back: delay, rate and reorder in one program, so that what several of them ask of one packet adds
-//! up. A packet gets the time at which it may leave; the `fq` qdisc below sends it then.
+//! up. A packet gets the time at which it may go on, and an `fq` qdisc sends it then: that of its device if it leaves;
+//! if it arrives, that of an ifb of ours, which hands it to the device again where it came from.
 
 use aya_ebpf::{
     bindings::{
+        __sk_buff,
         _bindgen_ty_28::{BPF_SKB_TSTAMP_DELIVERY_MONO, BPF_SKB_TSTAMP_UNSPEC},
         TC_ACT_SHOT, TC_ACT_UNSPEC,
     },
@@ -17,15 +19,18 @@ use aya_log_ebpf::debug;
 use chaos_common::{
     net::{Direction, hook},
     rule::{Outcome, state_index},
-    shape::{FLOWS, NORMAL_QUANTILES, Shape, ShapeState, kind, quantile_index, shaped, shaped_index},
+    shape::{
+        FLOWS, IFB_IFINDEX, NORMAL_QUANTILES, Shape, ShapeState, kind, quantile_index, shaped, shaped_index,
+    },
 };
 
-use super::{asked, parse, vanish::vanish};
+use super::{asked, asked_of, owner, parse, segment::Segment, vanish::vanish};
 use crate::{
     atomic,
+    forget::forget,
     gate::{self, Subject},
     maps::{SHAPE_FLOWS, SHAPE_STATE, SHAPE_TABLES, SHAPES, SLOTS, global},
-    skb::Skb,
+    skb::{Skb, opaque},
 };
 
 /// How far ahead of the present a time may be that others have given a packet, such as a paced TCP: fq drops what
@@ -39,7 +44,7 @@ const ATTEMPTS: u32 = 4;
 const XMIT_DROP: i64 = 1;
 
 /// What the rules make of one packet.
-struct Departure {
+pub(super) struct Departure {
     /// When it was looked at.
     now_ns: u64,
     /// When the slowest of its wires lets it go.
@@ -47,11 +52,11 @@ struct Departure {
     /// What is added to that.
     delay_ns: u64,
     /// The rules that hit it.
-    hits: u64,
+    pub hits: u64,
     /// Some rule holds it back.
     is_held: bool,
     /// Some wire has no room for it.
-    is_dropped: bool,
+    pub is_dropped: bool,
     /// Some rule lets it overtake nobody.
     keeps_order: bool,
 }
@@ -60,16 +65,55 @@ struct Departure {
 #[classifier]
 pub fn shape_egress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(subject) = asked(skb, hook::SHAPE_EGRESS) else { return TC_ACT_UNSPEC };
-    let departure = departure(skb, subject, Direction::Egress);
-    if departure.is_dropped {
-        debug!(&ctx, "rules {:x}: no room on the wire for {} bytes", departure.hits, skb.len());
-        return vanish(&ctx);
+    match asked(skb, hook::SHAPE_EGRESS) {
+        None => TC_ACT_UNSPEC,
+        Some(subject) => shape(&ctx, subject, skb.ifindex(), Direction::Egress),
     }
+}
+
+/// tc ingress, the same way. What comes back from the ifb passes no program of tc any more (drivers/net/ifb.c,
+/// `ifb_ri_tasklet`, 6.18), so it is not asked about twice, and other people's programs had better come before this.
+/// Between two ends of a veth a packet may still have its sender's socket (net/core/skbuff.c, `skb_scrub_packet`,
+/// 6.18), which is one more reason to send a copy.
+#[classifier]
+pub fn shape_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    let subject = owner::subject(skb, owner::CURRENT_NETNS);
+    match subject.and_then(|subject| asked_of(skb, subject, hook::SHAPE_INGRESS)) {
+        None => TC_ACT_UNSPEC,
+        Some(subject) => shape(&ctx, subject, IFB_IFINDEX, Direction::Ingress),
+    }
+}
+
+/// What a filter of tc that has actions of its own is told: to go on to the next filter, or to do them (net/sched/cls_bpf.c,
+/// `cls_bpf_classify`, 6.1).
+mod verdict {
+    pub const PASS: i32 = 0;
+    pub const ACT: i32 = -1;
+}
+
+/// Further ahead than fq keeps anything.
+const NEVER_NS: u64 = 60_000_000_000;
+
+/// The same for a filter whose actions send a copy through the ifb and end the packet. An ifb drops what a program sends
+/// there by itself before Linux 6.4 (drivers/net/ifb.c, `ifb_xmit`; net/core/filter.c, `__bpf_tx_skb`, 6.1). What the
+/// wire has no room for, fq drops.
+#[classifier]
+pub fn shape_by_action(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    let subject = owner::subject(skb, owner::CURRENT_NETNS);
+    let Some(subject) = subject.and_then(|subject| asked_of(skb, subject, hook::SHAPE_INGRESS)) else {
+        return verdict::PASS;
+    };
+    let departure = departure(skb, subject, Direction::Ingress);
     if !departure.is_held {
-        return TC_ACT_UNSPEC;
+        return verdict::PASS;
     }
-    let at_ns = departure.at_ns(skb, subject.slot);
+    let at_ns = if departure.is_dropped {
+        departure.now_ns + NEVER_NS
+    } else {
+        departure.at_ns(skb, subject.slot, Direction::Ingress)
+    };
     debug!(
         &ctx,
         "rules {:x}: {} bytes held back for {} ns",
@@ -77,8 +121,35 @@ pub fn shape_egress(ctx: TcContext) -> i32 {
         skb.len(),
         at_ns - departure.now_ns
     );
-    match send_at(&ctx, at_ns) {
-        Sent::Copy => vanish(&ctx),
+    // SAFETY: the helper checks its arguments; it refuses what is neither IPv4 nor IPv6.
+    if unsafe { bpf_skb_set_tstamp(skb.0, at_ns, BPF_SKB_TSTAMP_DELIVERY_MONO) } != 0 {
+        gate::could_not(departure.hits, subject.slot, skb.segments());
+        return verdict::PASS;
+    }
+    verdict::ACT
+}
+
+#[inline(always)]
+fn shape(ctx: &TcContext, subject: Subject, through: u32, direction: Direction) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    let departure = departure(skb, subject, direction);
+    if departure.is_dropped {
+        debug!(ctx, "rules {:x}: no room on the wire for {} bytes", departure.hits, skb.len());
+        return disappear(ctx, direction);
+    }
+    if !departure.is_held {
+        return TC_ACT_UNSPEC;
+    }
+    let at_ns = departure.at_ns(skb, subject.slot, direction);
+    debug!(
+        ctx,
+        "rules {:x}: {} bytes held back for {} ns",
+        departure.hits,
+        skb.len(),
+        at_ns - departure.now_ns
+    );
+    match send_at(ctx, through, at_ns) {
+        Sent::Copy => disappear(ctx, direction),
         Sent::Nothing => {
             gate::could_not(departure.hits, subject.slot, skb.segments());
             TC_ACT_UNSPEC
@@ -90,9 +161,18 @@ pub fn shape_egress(ctx: TcContext) -> i32 {
     }
 }
 
+/// Where packets arrive, nobody is told of one that is dropped.
+#[inline(always)]
+fn disappear(ctx: &TcContext, direction: Direction) -> i32 {
+    match direction {
+        Direction::Egress => vanish(ctx),
+        Direction::Ingress => TC_ACT_SHOT,
+    }
+}
+
 /// Asks every rule, and adds up what they say.
 #[inline(always)]
-fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
+pub(super) fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
     let Subject { rules, slot } = subject;
     let mut departure = Departure {
         // SAFETY: the helper has no preconditions. It is the clock of fq (`ktime_get_ns`).
@@ -120,9 +200,11 @@ fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
             match (shape.kind, outcome) {
                 (kind::DELAY, Outcome::Injected) => {
                     departure.keeps_order |= shape.keeps_order != 0;
-                    departure.hold(delay_ns(shape, state, rule, slot));
+                    departure.hold(delay_ns(shape, state, rule, slot, direction));
                 }
-                (kind::RATE, Outcome::Injected) => departure.transmit(shape, state, skb.wire_len()),
+                (kind::RATE, Outcome::Injected) => {
+                    departure.transmit(shape, state, wire_bytes(skb, direction), direction);
+                }
                 (kind::REORDER, Outcome::When | Outcome::Chance | Outcome::Budget)
                     if !gate::is_dry_run(rule) =>
                 {
@@ -136,6 +218,12 @@ fn departure(skb: Skb, subject: Subject, direction: Direction) -> Departure {
 }
 
 impl Departure {
+    /// Whether it has to wait at all; a wire with room for a burst may let it go at once.
+    #[inline(always)]
+    pub fn waits(&self) -> bool {
+        self.is_held && (self.delay_ns > 0 || self.earliest_ns > self.now_ns)
+    }
+
     #[inline(always)]
     fn hold(&mut self, delay_ns: u64) {
         self.is_held = true;
@@ -144,9 +232,9 @@ impl Departure {
 
     /// Takes a place on a wire.
     #[inline(always)]
-    fn transmit(&mut self, shape: &Shape, state: *mut ShapeState, bytes: u32) {
+    fn transmit(&mut self, shape: &Shape, state: *mut ShapeState, bytes: u32, direction: Direction) {
         // SAFETY: in bounds of the map value.
-        let free = unsafe { &raw mut (*state).free_ns };
+        let free = unsafe { &raw mut (*state).free_ns[index(direction)] };
         self.is_held = true;
         for _ in 0..ATTEMPTS {
             let free_ns = atomic::load(free);
@@ -167,7 +255,7 @@ impl Departure {
     /// overtake. One that may overtake them gets a flow of its own in fq, where the first of a flow that waits would
     /// keep it waiting (sch_fq.c, `fq_flow_set_throttled`, 6.12); fq goes by the hash of packets without a socket.
     #[inline(always)]
-    fn at_ns(&self, skb: Skb, slot: u32) -> u64 {
+    fn at_ns(&self, skb: Skb, slot: u32, direction: Direction) -> u64 {
         let mut at_ns = paced_ns(skb, self.now_ns);
         if self.earliest_ns > at_ns {
             at_ns = self.earliest_ns;
@@ -175,8 +263,9 @@ impl Departure {
         at_ns += self.delay_ns;
         // SAFETY: the helper has no preconditions.
         let hash = unsafe { bpf_get_hash_recalc(skb.0) };
-        let Some(last) = SHAPE_FLOWS.get_ptr_mut((hash ^ slot.wrapping_mul(0x9e37_79b9)) & (FLOWS - 1))
-        else {
+        // Both ways have the same hash (net/core/flow_dissector.c, `__flow_hash_consistentify`, 6.18).
+        let flow = hash ^ (2 * slot + direction as u32).wrapping_mul(0x9e37_79b9);
+        let Some(last) = SHAPE_FLOWS.get_ptr_mut(flow & (FLOWS - 1)) else {
             return at_ns;
         };
         for _ in 0..ATTEMPTS {
@@ -208,9 +297,35 @@ fn paced_ns(skb: Skb, now_ns: u64) -> u64 {
     if tstamp > now_ns + MOST_AHEAD_NS { now_ns + MOST_AHEAD_NS } else { tstamp }
 }
 
+/// The place of a direction among both: for the verifier, who does not know that there are no more.
+#[inline(always)]
+fn index(direction: Direction) -> usize {
+    opaque(direction as usize) & 1
+}
+
+/// Its length on the wire. Where packets arrive, the kernel has not reckoned with the headers of what was put together
+/// on the way (net/core/dev.c, `sch_handle_ingress`, 6.12).
+#[inline(always)]
+fn wire_bytes(skb: Skb, direction: Direction) -> u32 {
+    let segment_bytes = skb.segment_bytes();
+    if direction == Direction::Egress {
+        return skb.wire_len();
+    }
+    if segment_bytes == 0 {
+        return skb.len();
+    }
+    match Segment::find(skb).and_then(forget) {
+        None => skb.len(),
+        Some(segment) => {
+            let segments = segment.payload_bytes().div_ceil(segment_bytes);
+            skb.len() + segments.saturating_sub(1) * segment.payload
+        }
+    }
+}
+
 /// How long a delay holds this packet back.
 #[inline(always)]
-fn delay_ns(shape: &Shape, state: *mut ShapeState, rule: u32, slot: u32) -> u64 {
+fn delay_ns(shape: &Shape, state: *mut ShapeState, rule: u32, slot: u32, direction: Direction) -> u64 {
     if shape.jitter_ns == 0 {
         return shape.by_ns;
     }
@@ -218,7 +333,7 @@ fn delay_ns(shape: &Shape, state: *mut ShapeState, rule: u32, slot: u32) -> u64 
     let Some(normals) = SHAPE_TABLES.get(NORMAL_QUANTILES) else { return shape.by_ns };
     let Some(jitters) = SHAPE_TABLES.get(shaped(shape.distribution)) else { return shape.by_ns };
     // SAFETY: in bounds of the map value.
-    let variate = unsafe { &raw mut (*state).variate };
+    let variate = unsafe { &raw mut (*state).variate[index(direction)] };
     let before = atomic::load(variate);
     let next = shape.next_variate(before, normals.values[quantile_index(draw)]);
     if shape.rho != 0 {
@@ -238,11 +353,11 @@ enum Sent {
     Dropped,
 }
 
-/// Puts a copy of a packet into the device's qdisc, to be sent at its time. The copy has no socket
+/// Puts a copy of a packet into the qdisc of a device, to be sent at its time. The copy has no socket
 /// (net/core/skbuff.c, `__skb_clone`, 6.18), so this program lets it by when it comes along here, and TCP Small Queues
 /// takes the packet for sent: held back itself, it would keep TCP from sending more.
 #[inline(always)]
-fn send_at(ctx: &TcContext, at_ns: u64) -> Sent {
+fn send_at(ctx: &TcContext, through: u32, at_ns: u64) -> Sent {
     let skb = ctx.skb.skb;
     // SAFETY: the verifier allows reading these fields of the context.
     let (tstamp, tstamp_type) = unsafe { ((*skb).tstamp, (*skb).tstamp_type) };
@@ -251,16 +366,29 @@ fn send_at(ctx: &TcContext, at_ns: u64) -> Sent {
         return Sent::Nothing;
     }
     // SAFETY: the helper clones the packet; no pointer into it is held.
-    match unsafe { bpf_clone_redirect(skb, Skb(skb).ifindex(), 0) } {
+    match unsafe { bpf_clone_redirect(skb, through, 0) } {
         XMIT_DROP => Sent::Dropped,
         0.. => Sent::Copy,
         _ => {
-            let mono = u32::from(tstamp_type) == BPF_SKB_TSTAMP_DELIVERY_MONO;
-            let (tstamp, kind) =
-                if mono { (tstamp, BPF_SKB_TSTAMP_DELIVERY_MONO) } else { (0, BPF_SKB_TSTAMP_UNSPEC) };
-            // SAFETY: as above; it has just been possible.
-            unsafe { bpf_skb_set_tstamp(skb, tstamp, kind) };
+            give_back_time(skb, tstamp, tstamp_type);
             Sent::Nothing
+        }
+    }
+}
+
+/// Makes a packet's time what it was: when it is to leave, or when it arrived. The helper takes none but the former;
+/// since this program reads the kind, the latter can be written as it is (net/core/filter.c,
+/// `bpf_convert_tstamp_write`, 6.18).
+#[inline(always)]
+fn give_back_time(skb: *mut __sk_buff, tstamp: u64, tstamp_type: u8) {
+    let is_departure = u32::from(tstamp_type) == BPF_SKB_TSTAMP_DELIVERY_MONO;
+    let (departure, kind) =
+        if is_departure { (tstamp, BPF_SKB_TSTAMP_DELIVERY_MONO) } else { (0, BPF_SKB_TSTAMP_UNSPEC) };
+    // SAFETY: the helper checks its arguments; it has just been possible. The verifier allows writing the field.
+    unsafe {
+        bpf_skb_set_tstamp(skb, departure, kind);
+        if !is_departure {
+            (*skb).tstamp = tstamp;
         }
     }
 }

@@ -107,7 +107,7 @@ struct InsistArgs {
     /// Take a target although it holds this: root, own, init, sshd, kubelet, runtime
     #[arg(long, value_name = "KIND", value_parser = protected)]
     allow_target: Vec<Protected>,
-    /// Use this mechanism instead of the best one: tcx-egress, clsact-egress, tcx-ingress, clsact-ingress
+    /// Use this mechanism instead of the best one: tcx-egress, clsact-egress, tcx-ingress, clsact-ingress, netem
     #[arg(long, value_name = "NAME", value_parser = mechanism)]
     mechanism: Option<Mechanism>,
 }

@@ -12,7 +12,7 @@ use crate::{
         plan::{Attachment, Plan, Via},
     },
     judge::names,
-    kernel::{LiveKernel, fq, qdisc},
+    kernel::{LiveKernel, fq, ifb, qdisc},
     target::Scope,
 };
 
@@ -98,14 +98,20 @@ fn print_spared(plan: &Plan) {
 fn print_residue(plan: &Plan) {
     say!("a SIGKILL would leave behind");
     let mut nothing = plan.host_changes.is_empty();
-    for HostChange::RootFq { at, .. } in &plan.host_changes {
-        let (device, netns) = (&at.device.name, at.netns.inode);
-        say!("  an fq qdisc; undone by: {} (in network namespace {netns})", fq::undo_command(device));
+    for change in &plan.host_changes {
+        let (what, undone_by) = match change {
+            HostChange::RootFq { at, .. } => ("an fq qdisc", fq::undo_command(&at.device.name)),
+            HostChange::RootNetem { at, .. } => {
+                ("a prio qdisc with netem", fq::undo_command(&at.device.name))
+            }
+            HostChange::Ifb { .. } => ("an ifb device", ifb::undo_command()),
+        };
+        say!("  {what}; undone by: {undone_by} (in network namespace {})", change.netns().inode);
     }
     for attachment in &plan.attachments {
         if let Attachment::Tc { via: Via::Clsact, at, .. } = attachment {
             nothing = false;
-            say!("  a clsact filter; undone by: {}", qdisc::undo_commands(&at.device.name, true));
+            say!("  a clsact filter; undone by: {}", qdisc::undo_commands(&at.device.name, None, true));
         }
     }
     if nothing {

@@ -73,7 +73,7 @@ pub enum Via {
 }
 
 /// The tc programs in the order in which a packet meets them: what takes packets away comes before what changes
-/// them, and what holds them back comes last.
+/// them, and what holds them back comes last. So does it behind everybody else's on ingress: see [`is_last`].
 pub const TC_ORDER: &[&str] = &[
     program::LOSS_EGRESS,
     program::REJECT_EGRESS,
@@ -83,7 +83,15 @@ pub const TC_ORDER: &[&str] = &[
     program::DUPLICATE_EGRESS,
     program::DUPLICATE_INGRESS,
     program::SHAPE_EGRESS,
+    program::PRIORITY_EGRESS,
+    program::SHAPE_INGRESS,
+    program::SHAPE_BY_ACTION,
 ];
+
+/// Whether a program comes behind everybody else's. What it holds back passes by those that come later.
+pub fn is_last(name: &str) -> bool {
+    [program::SHAPE_INGRESS, program::SHAPE_BY_ACTION].contains(&name)
+}
 
 /// A device in a network namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,15 +127,17 @@ pub fn attachments(
     }
     for way in distinct_ways(rules) {
         let Way { direction, mechanism, hook: Hook { program, .. } } = way;
-        let tc = |via| {
+        let tc = |via, program| {
             let at_each = move |at| Attachment::Tc { via, program, direction, at };
             places(scope).map(|places| places.into_iter().map(at_each))
         };
         match mechanism {
-            Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx)?),
-            Mechanism::ClsactEgress | Mechanism::ClsactIngress => attachments.extend(tc(Via::Clsact)?),
-            // Not a program, but the host change that a program needs.
-            Mechanism::Fq => {}
+            Mechanism::TcxEgress | Mechanism::TcxIngress => attachments.extend(tc(Via::Tcx, program)?),
+            Mechanism::ClsactEgress | Mechanism::ClsactIngress => {
+                attachments.extend(tc(Via::Clsact, by_clsact(program, rules))?);
+            }
+            // Not programs, but the host changes that a program needs.
+            Mechanism::Fq | Mechanism::Ifb | Mechanism::Netem => {}
             Mechanism::CgroupSock => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));
@@ -150,6 +160,13 @@ pub fn attachments(
         }
     }
     Ok(attachments)
+}
+
+/// The program that does by a filter what another does by a link. Where nothing is held back, there is no ifb that a
+/// filter's actions could name.
+fn by_clsact(name: &'static str, rules: &[PlannedRule]) -> &'static str {
+    let is_dry_run = rules.iter().all(|planned| planned.rule.dry_run != 0);
+    if name == program::SHAPE_INGRESS && !is_dry_run { program::SHAPE_BY_ACTION } else { name }
 }
 
 /// Each program once, those first that a packet meets last: a TCX link is put before those that are there.

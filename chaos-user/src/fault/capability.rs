@@ -44,7 +44,7 @@ pub enum Capability {
     SockDestroy,
     /// The qdisc that sends each packet at its time.
     Fq,
-    /// The qdisc that emulates a network.
+    /// The qdisc that emulates a network, and the one that chooses who goes through it.
     Netem,
     /// The device that lets a qdisc see what arrives.
     Ifb,
@@ -76,7 +76,7 @@ impl Capability {
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 11] = [
+    pub const PLANNABLE: [Self; 13] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -87,6 +87,8 @@ impl Capability {
         Self::SyscallTracepoint,
         Self::RetransmitTracepoint,
         Self::Fq,
+        Self::Ifb,
+        Self::Netem,
         Self::SockDestroy,
     ];
 
@@ -139,7 +141,7 @@ impl Capability {
             Self::Override => "CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu, Amazon Linux 2023, Arch)",
             Self::SockDestroy => "CONFIG_INET_DIAG_DESTROY, and CONFIG_SOCK_CGROUP_DATA",
             Self::Fq => "Linux 5.18 with CONFIG_NET_SCH_FQ",
-            Self::Netem => "CONFIG_NET_SCH_NETEM",
+            Self::Netem => "CONFIG_NET_SCH_NETEM and CONFIG_NET_SCH_PRIO",
             Self::Ifb => "CONFIG_IFB",
         }
     }
@@ -166,7 +168,7 @@ impl Capability {
             Self::SockDestroy => "resetting connections",
             Self::Fq => "delays and rates",
             Self::Netem => "delays and rates without fq",
-            Self::Ifb => "delays of what arrives at a physical device",
+            Self::Ifb => "delays and rates of what arrives",
         }
     }
 }

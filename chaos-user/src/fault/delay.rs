@@ -42,6 +42,7 @@ pub const ENTRY: FaultEntry = FaultEntry {
     parameters: &[
         PARAMETERS,
         pattern::PARAMETERS,
+        &[filter::DIRECTION],
         &[filter::CONNECTIONS],
         filter::PARAMETERS,
         limits::PARAMETERS,
@@ -150,7 +151,7 @@ impl Delay {
 }
 
 /// Nothing here is longer than [`MOST`].
-pub(super) fn ns(duration: Duration) -> u64 {
+pub fn ns(duration: Duration) -> u64 {
     duration.as_nanos() as u64
 }
 

@@ -138,6 +138,13 @@ pub fn tables(distribution: u32) -> Vec<(u32, Table)> {
         .collect()
 }
 
+/// Jitters of which each is as likely as any other, in units of `one`: what netem draws from.
+pub fn quantiles(distribution: Distribution, one: u32) -> Vec<i16> {
+    let at = |cell: usize| standard_normal().inverse_cdf((cell as f64 + 0.5) / TABLE_ENTRIES as f64);
+    // Beyond what fits, they are cut off; that is at four jitters anyway.
+    (0..TABLE_ENTRIES).map(|cell| (distribution.at(at(cell)) * f64::from(one)).round() as i16).collect()
+}
+
 /// The middle of each cell.
 fn table(at: impl Fn(usize) -> f64) -> Table {
     Table { values: std::array::from_fn(|cell| (at(cell) * ONE as f64).round() as i32) }

@@ -22,6 +22,10 @@ pub enum Mechanism {
     CgroupSkbIngress,
     /// The root qdisc that sends each packet at its time.
     Fq,
+    /// The device through which what arrives takes a way round, so that a qdisc can hold it back.
+    Ifb,
+    /// A root qdisc with queues that delay what is sent to them.
+    Netem,
     /// Links at the target's cgroup, where calls on sockets pass.
     CgroupSock,
     /// Requests to sock_diag, in the target's network namespaces.
@@ -30,13 +34,15 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::TcxEgress,
         Self::ClsactEgress,
         Self::TcxIngress,
         Self::ClsactIngress,
         Self::CgroupSkbIngress,
         Self::Fq,
+        Self::Ifb,
+        Self::Netem,
         Self::CgroupSock,
         Self::SockDiag,
     ];
@@ -50,6 +56,8 @@ impl Mechanism {
             Self::ClsactIngress => "clsact-ingress",
             Self::CgroupSkbIngress => "cgroup-skb-ingress",
             Self::Fq => "fq",
+            Self::Ifb => "ifb",
+            Self::Netem => "netem",
             Self::CgroupSock => "cgroup-sock",
             Self::SockDiag => "sock-diag",
         }
@@ -64,6 +72,8 @@ impl Mechanism {
             Self::ClsactIngress => Capability::ClsactIngress,
             Self::CgroupSkbIngress => Capability::CgroupSkb,
             Self::Fq => Capability::Fq,
+            Self::Ifb => Capability::Ifb,
+            Self::Netem => Capability::Netem,
             Self::CgroupSock => Capability::SockAddr,
             Self::SockDiag => Capability::SockDestroy,
         }

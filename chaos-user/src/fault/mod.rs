@@ -18,6 +18,7 @@ pub mod loss;
 pub mod mechanism;
 pub mod names;
 pub mod net;
+pub mod netem;
 pub mod partition;
 pub mod pattern;
 pub mod plan;

@@ -84,17 +84,23 @@ impl NetEffect {
             // Queries are what the target sends.
             (Self::Dns(_), Direction::Ingress) => &[Mechanism::TcxEgress, Mechanism::ClsactEgress],
             (Self::Loss(_) | Self::Partition { .. }, Direction::Ingress) => &[Mechanism::CgroupSkbIngress],
-            (Self::Corrupt(_) | Self::Duplicate(_), Direction::Ingress) => {
-                &[Mechanism::TcxIngress, Mechanism::ClsactIngress]
-            }
-            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => &[],
+            (
+                Self::Corrupt(_) | Self::Duplicate(_) | Self::Delay(_) | Self::Rate(_) | Self::Reorder(_),
+                Direction::Ingress,
+            ) => &[Mechanism::TcxIngress, Mechanism::ClsactIngress],
         }
     }
 
-    /// What holds packets back until their time, best first; empty if none is held back.
-    pub const fn queues(&self) -> &'static [Mechanism] {
-        match self {
-            Self::Delay(_) | Self::Rate(_) | Self::Reorder(_) => &[Mechanism::Fq],
+    /// What it takes to hold back packets going one way until their time: for each thing the ways to have it, best first.
+    /// Empty if none is held back.
+    pub const fn queues(&self, direction: Direction) -> &'static [&'static [Mechanism]] {
+        match (self, direction) {
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Egress) => {
+                &[&[Mechanism::Fq, Mechanism::Netem]]
+            }
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => {
+                &[&[Mechanism::Ifb], &[Mechanism::Fq]]
+            }
             _ => &[],
         }
     }
@@ -137,8 +143,11 @@ impl NetEffect {
     /// The program that does it to packets going one way.
     pub const fn hook(&self, direction: Direction) -> Hook {
         match (self, direction) {
-            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), _) => {
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Egress) => {
                 Hook::new(program::SHAPE_EGRESS, hook::SHAPE_EGRESS)
+            }
+            (Self::Delay(_) | Self::Rate(_) | Self::Reorder(_), Direction::Ingress) => {
+                Hook::new(program::SHAPE_INGRESS, hook::SHAPE_INGRESS)
             }
             (Self::Loss(_) | Self::Partition { reject: None }, Direction::Egress) => {
                 Hook::new(program::LOSS_EGRESS, hook::LOSS_EGRESS)
@@ -177,6 +186,9 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Sends packets by a netem, whatever is to become of them.
+    pub const PRIORITY: Self = Self::new(program::PRIORITY_EGRESS, hook::PRIORITY_EGRESS);
+
     const fn new(program: &'static str, index: usize) -> Self {
         Self { program, index }
     }

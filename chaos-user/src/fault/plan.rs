@@ -10,17 +10,18 @@ use chaos_common::{
     shape::{MAX_SHAPES, Shape},
 };
 
-pub use super::attachment::{Attachment, Place, TC_ORDER, Via, tc_rank};
+pub use super::attachment::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank};
 use super::{
     Fault, Limits, NetEffect, NetFault, Pattern,
-    attachment::{attachments, places},
+    attachment::attachments,
     capability::{Capabilities, Capability},
     clause::{ClauseError, Clauses},
     course::Course,
     filter::directions,
-    host_change::{HoldError, HostChange, holds, queue, to_hold},
+    host_change::{HoldError, HostChange, queues, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
+    netem,
     show::way,
     spared::{self, Spared},
 };
@@ -64,7 +65,7 @@ pub struct PlannedRule {
     /// How it is done, each way it goes.
     pub ways: Vec<Way>,
     /// What holds packets back, if it does.
-    pub queue: Option<Mechanism>,
+    pub queues: Vec<Mechanism>,
     /// How the controller does it itself, where no program does.
     pub ourselves: Option<Mechanism>,
 }
@@ -122,6 +123,12 @@ pub enum Note {
     ClsactResidue,
     /// Survives a SIGKILL too.
     FqResidue,
+    /// Survives a SIGKILL just so.
+    IfbResidue,
+    /// What others do not see.
+    IfbPassesBy,
+    /// The same where there is no fq.
+    NetemResidue,
     /// Somebody's own, which is not changed.
     FqAsItIs {
         /// Whose.
@@ -261,8 +268,7 @@ pub fn plan(
     clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
     let (metrics, mut notes) = measurable(capabilities, options)?;
     let attachments = attachments(&rules, scope, &metrics)?;
-    let places_to_hold = if holds(&rules) { places(scope)? } else { Vec::new() };
-    let (host_changes, known) = to_hold(&rules, &places_to_hold, options.dry_run)?;
+    let (host_changes, known) = to_hold(&rules, scope, options.dry_run)?;
     notes.extend(known);
     notes.extend(residue(&attachments));
     notes.extend(named);
@@ -285,20 +291,22 @@ fn plan_net(
     options: &Options,
     clauses: &mut Clauses,
 ) -> Result<PlannedRule, PlanError> {
+    let queues = queues(net, capabilities, options.forced)?;
+    let by_netem = queues.contains(&Mechanism::Netem);
+    let hook = |direction| if by_netem { Hook::PRIORITY } else { net.effect.hook(direction) };
     let way = |direction: &Direction| {
         let what = format!("{} on {}", net.effect.name(), way(*direction));
         let mechanism = choose(net.effect.ladder(*direction), &what, capabilities, options.forced)?;
-        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: net.effect.hook(*direction) })
+        Ok::<_, Unplannable>(Way { direction: *direction, mechanism, hook: hook(*direction) })
     };
     let ways = directions(net.direction).iter().map(way).collect::<Result<Vec<_>, _>>()?;
-    let queue = queue(&net.effect, capabilities, options.forced)?;
     let clauses = match &net.effect {
         NetEffect::Dns(dns) => clauses.add_queries(&net.filter, dns)?,
         _ => clauses.add(&net.filter)?,
     };
     let rule = rule(&net.pattern, &net.limits, clauses, options);
-    let parameters = net.effect.parameters();
-    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queue, ourselves: None })
+    let parameters = if by_netem { netem::parameters(&net.effect) } else { net.effect.parameters() };
+    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queues, ourselves: None })
 }
 
 /// What goes into the map: `clauses` are those of which one must match, and those of which none may.
@@ -415,8 +423,8 @@ impl Plan {
 impl PlannedRule {
     /// By what it is done.
     pub fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
-        let mut mechanisms: Vec<_> =
-            self.ways.iter().map(|way| way.mechanism).chain(self.queue).chain(self.ourselves).collect();
+        let ways = self.ways.iter().map(|way| way.mechanism);
+        let mut mechanisms: Vec<_> = ways.chain(self.queues.iter().copied()).chain(self.ourselves).collect();
         mechanisms.dedup();
         mechanisms.into_iter()
     }

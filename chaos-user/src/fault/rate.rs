@@ -35,6 +35,7 @@ pub const ENTRY: FaultEntry = FaultEntry {
     parameters: &[
         PARAMETERS,
         pattern::PARAMETERS,
+        &[filter::DIRECTION],
         &[filter::CONNECTIONS],
         filter::PARAMETERS,
         limits::PARAMETERS,

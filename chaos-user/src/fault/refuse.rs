@@ -306,7 +306,7 @@ impl RefuseFault {
             parameters: Parameters::Refuse { errno: self.error.number() },
             fault: Fault::Refuse(self.clone()),
             rule,
-            queue: None,
+            queues: Vec::new(),
             ourselves: None,
         })
     }

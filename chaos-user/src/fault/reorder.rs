@@ -31,6 +31,7 @@ pub const ENTRY: FaultEntry = FaultEntry {
     parameters: &[
         PARAMETERS,
         pattern::PARAMETERS,
+        &[filter::DIRECTION],
         &[filter::CONNECTIONS],
         filter::PARAMETERS,
         limits::PARAMETERS,

@@ -129,7 +129,7 @@ impl ResetFault {
             rule: rule(&self.pattern, &self.limits, (0, 0), options),
             parameters: Parameters::None,
             ways: Vec::new(),
-            queue: None,
+            queues: Vec::new(),
             ourselves: Some(mechanism),
         })
     }

@@ -9,7 +9,7 @@ use super::{
     plan::{Attachment, Note, Via},
     spared,
 };
-use crate::units::show_duration;
+use crate::{target::netns::OUR_IFB, units::show_duration};
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +62,17 @@ impl fmt::Display for Note {
             ),
             Self::FqResidue => f.write_str(
                 "a SIGKILL leaves an fq qdisc behind, which delays nothing by itself; a watchdog or `kchaos sweep` removes it",
+            ),
+            Self::IfbResidue => write!(
+                f,
+                "a SIGKILL leaves the device {OUR_IFB} behind, through which nothing goes by itself; a watchdog or `kchaos sweep` removes it"
+            ),
+            Self::IfbPassesBy => f.write_str(
+                "what is held back on its way in passes by tc filters that come behind kchaos's, and nftables at ingress",
+            ),
+            Self::NetemResidue => f.write_str(
+                "a SIGKILL leaves a prio qdisc with netem behind, through which packets go only while our program sends them; \
+                 a watchdog or `kchaos sweep` removes it",
             ),
             Self::FqAsItIs { device, fq } => write!(
                 f,

@@ -23,8 +23,9 @@ pub fn wanted(faults: &[Fault], options: &Options) -> Vec<Capability> {
 fn mechanisms(fault: &Fault) -> Vec<Mechanism> {
     match fault {
         Fault::Net(net) => {
-            let ladders = directions(net.direction).iter().map(|direction| net.effect.ladder(*direction));
-            ladders.chain([net.effect.queues()]).flatten().copied().collect()
+            let ways = directions(net.direction).iter().copied();
+            let ladders = |way| net.effect.queues(way).iter().copied().chain([net.effect.ladder(way)]);
+            ways.flat_map(ladders).flatten().copied().collect()
         }
         Fault::Refuse(_) => vec![Mechanism::CgroupSock],
         Fault::Reset(_) => vec![Mechanism::SockDiag],
@@ -44,11 +45,16 @@ mod tests {
 
     #[test]
     fn no_more_is_tried_than_can_be_used() {
-        use Capability::{CgroupSkb, Clsact, RetransmitTracepoint, SockDestroy, SyscallTracepoint, Tcx};
+        use Capability::{
+            CgroupSkb, Clsact, ClsactIngress, Fq, Ifb, RetransmitTracepoint, SockDestroy, SyscallTracepoint,
+            Tcx, TcxIngress,
+        };
         let quick = |fault| wanted(&[fault], &Options::default());
         assert_eq!(quick(fault("loss", &[("percent", "1%")])), [Tcx, Clsact]);
         let arriving = [("percent", "1%"), ("direction", "ingress")];
         assert_eq!(quick(fault("loss", &arriving)), [CgroupSkb]);
+        let held = [("by", "1ms"), ("direction", "ingress")];
+        assert_eq!(quick(fault("delay", &held)), [TcxIngress, ClsactIngress, Fq, Ifb]);
         assert_eq!(quick(fault("reset", &[])), [SockDestroy]);
         let gated = Options { gates: Some(vec![Metric::Syscalls]), ..Options::default() };
         let measured = wanted(&[fault("reset", &[])], &gated);

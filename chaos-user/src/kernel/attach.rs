@@ -1,6 +1,6 @@
 //! Attaching programs where a plan says.
 
-use std::fs::File;
+use std::{fs::File, os::fd::AsFd};
 
 use aya::{
     Ebpf,
@@ -10,10 +10,16 @@ use aya::{
         TcAttachType, tc::TcAttachOptions,
     },
 };
-use chaos_common::net::Direction;
+use chaos_common::{names::program, net::Direction};
 
-use super::{KernelError, fault_point::FaultPoint, journal::Journal, qdisc};
-use crate::fault::plan::{Attachment, Place, TC_ORDER, Via, tc_rank};
+use super::{
+    KernelError,
+    fault_point::FaultPoint,
+    filter_action,
+    journal::Journal,
+    qdisc::{self, FilterHandle},
+};
+use crate::fault::plan::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank};
 
 /// So much of a program's name is kept by the kernel (include/linux/bpf.h, BPF_OBJ_NAME_LEN, 6.18).
 const NAME_BYTES: usize = 15;
@@ -44,7 +50,8 @@ pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -
     }
 }
 
-/// First of its chain, so that nobody's verdict keeps packets from us; whatever we pass goes on to the rest.
+/// First of its chain, so that nobody's verdict keeps packets from us; whatever we pass goes on to the rest. What
+/// would not, comes last.
 pub fn tcx(ebpf: &mut Ebpf, name: &str, direction: Direction, at: &Place) -> Result<(), ProgramError> {
     let classifier: &mut SchedClassifier = loaded(ebpf, name)?;
     let (device, direction) = (&at.device.name, tc_direction(direction));
@@ -59,6 +66,9 @@ pub fn tcx(ebpf: &mut Ebpf, name: &str, direction: Direction, at: &Place) -> Res
 /// Behind those of other injections that a packet must meet before: what is held back leaves as a copy that nobody
 /// knows the owner of.
 fn tcx_order(device: &str, direction: TcAttachType, name: &str) -> Result<LinkOrder, ProgramError> {
+    if is_last(name) {
+        return Ok(LinkOrder::last());
+    }
     let (_, attached) = SchedClassifier::query_tcx(device, direction)?;
     let comes_before = |info: &ProgramInfo| {
         TC_ORDER[..tc_rank(name)]
@@ -90,7 +100,25 @@ fn clsact(
         added.map_err(KernelError::io(what()))?;
         FaultPoint::ClsactAdded.reached();
     }
-    clsact_filter(ebpf, name, direction, at).map_err(KernelError::program(format!("tc filter on {device}")))
+    let what = format!("tc filter on {device}");
+    if name == program::SHAPE_BY_ACTION {
+        return filter_with_action(ebpf, name, at, journal.filters(), what);
+    }
+    clsact_filter(ebpf, name, direction, at, journal.filters()).map_err(KernelError::program(what))
+}
+
+/// One that sends packets through the ifb that is there.
+fn filter_with_action(
+    ebpf: &mut Ebpf,
+    name: &str,
+    at: &Place,
+    handle: FilterHandle,
+    what: String,
+) -> Result<(), KernelError> {
+    let classifier: &mut SchedClassifier = loaded(ebpf, name).map_err(KernelError::program(what.clone()))?;
+    let program = classifier.fd().map_err(KernelError::program(what.clone()))?.as_fd();
+    let added = at.netns.run(|| filter_action::add(&at.device.name, name, handle, program));
+    added.and_then(|added| added).map_err(KernelError::io(what))
 }
 
 /// The filter alone, on a qdisc that is there.
@@ -99,10 +127,11 @@ pub fn clsact_filter(
     name: &str,
     direction: Direction,
     at: &Place,
+    handle: FilterHandle,
 ) -> Result<(), ProgramError> {
     let classifier: &mut SchedClassifier = loaded(ebpf, name)?;
     let attach = || {
-        let options = qdisc::attach_options(tc_rank(name));
+        let options = qdisc::attach_options(name, handle);
         let link = classifier.attach_with_options(&at.device.name, tc_direction(direction), options)?;
         // The filter is detached by `qdisc::undo`, in its own namespace; aya would try in ours.
         std::mem::forget(classifier.take_link(link)?);

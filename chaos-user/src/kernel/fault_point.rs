@@ -8,6 +8,12 @@ pub enum FaultPoint {
     Filled,
     /// The journal is open.
     Journalled,
+    /// An ifb device is noted in the journal, and not there.
+    IfbNoted,
+    /// An ifb device is there, and does nothing.
+    IfbAdded,
+    /// An ifb device is there and up.
+    IfbUp,
     /// The first program is attached.
     AttachedFirst,
     /// A clsact qdisc is noted in the journal, and not there.
@@ -18,6 +24,12 @@ pub enum FaultPoint {
     FqNoted,
     /// An fq qdisc is there.
     FqAdded,
+    /// A prio qdisc with netem is noted in the journal, and not there.
+    NetemNoted,
+    /// The prio qdisc is there, and nothing below it.
+    PrioAdded,
+    /// All of it is there.
+    NetemAdded,
     /// Everything is attached, nothing armed.
     AttachedAll,
     /// The faults happen.
@@ -34,14 +46,20 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// All of them, in the order they are reached.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::Filled,
         Self::Journalled,
+        Self::IfbNoted,
+        Self::IfbAdded,
+        Self::IfbUp,
         Self::AttachedFirst,
         Self::ClsactNoted,
         Self::ClsactAdded,
         Self::FqNoted,
         Self::FqAdded,
+        Self::NetemNoted,
+        Self::PrioAdded,
+        Self::NetemAdded,
         Self::AttachedAll,
         Self::Armed,
         Self::Disarmed,
@@ -55,11 +73,17 @@ impl FaultPoint {
         match self {
             Self::Filled => "filled",
             Self::Journalled => "journalled",
+            Self::IfbNoted => "ifb-noted",
+            Self::IfbAdded => "ifb-added",
+            Self::IfbUp => "ifb-up",
             Self::AttachedFirst => "attached-first",
             Self::ClsactNoted => "clsact-noted",
             Self::ClsactAdded => "clsact-added",
             Self::FqNoted => "fq-noted",
             Self::FqAdded => "fq-added",
+            Self::NetemNoted => "netem-noted",
+            Self::PrioAdded => "prio-added",
+            Self::NetemAdded => "netem-added",
             Self::AttachedAll => "attached-all",
             Self::Armed => "armed",
             Self::Disarmed => "disarmed",

@@ -22,10 +22,9 @@ use super::{
     KernelError,
     fault_point::FaultPoint,
     journal::{Journal, Residue},
-    qdisc,
 };
 use crate::{
-    fault::{host_change::HostChange, plan::Place},
+    fault::plan::Place,
     target::{
         Netns,
         netns::with_netlink,
@@ -47,22 +46,26 @@ const NO_PACING: u32 = 0;
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(2);
 
-/// Makes a change of the host, journalled.
-pub fn change(journal: &mut Journal, change: &HostChange) -> Result<(), KernelError> {
-    let HostChange::RootFq { at, limit, hold, .. } = change;
+/// Makes it the root qdisc of a device, journalled.
+pub fn replace_root(
+    journal: &mut Journal,
+    at: &Place,
+    limit: u32,
+    hold: Duration,
+) -> Result<(), KernelError> {
     let Place { netns, device } = at;
     let residue =
         Residue::RootFq { netns: netns.inode, device: device.name.clone(), hold_ms: hold.as_millis() as u64 };
     journal.note(residue).map_err(KernelError::io("the journal"))?;
     FaultPoint::FqNoted.reached();
-    let added = netns.run(|| add(&device.name, *limit)).and_then(|added| added);
+    let added = netns.run(|| add(&device.name, limit)).and_then(|added| added);
     added.map_err(KernelError::io(format!("fq qdisc on {}", device.name)))?;
     FaultPoint::FqAdded.reached();
     Ok(())
 }
 
 /// Adds it to a device of the calling thread's namespace; not where somebody has configured another.
-fn add(device: &str, limit: u32) -> io::Result<()> {
+pub(super) fn add(device: &str, limit: u32) -> io::Result<()> {
     let options = [
         (attribute::PLIMIT, limit),
         (attribute::FLOW_PLIMIT, limit),
@@ -72,30 +75,43 @@ fn add(device: &str, limit: u32) -> io::Result<()> {
         (attribute::HORIZON, HORIZON.as_micros() as u32),
     ];
     let options = options.map(|(kind, value)| DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
-    let mut nested = vec![0; options.as_slice().buffer_len()];
-    options.as_slice().emit(&mut nested);
-    let mut message = root(device)?;
-    message.attributes.push(TcAttribute::Kind("fq".to_owned()));
-    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, nested)));
+    make(root(device)?, "fq", attributes(&options))
+}
+
+/// As they stand in a qdisc's options.
+pub(super) fn attributes(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
+
+/// Makes a qdisc where a message says; not where somebody has configured another.
+pub(super) fn make(mut message: TcMessage, kind: &str, options: Vec<u8>) -> io::Result<()> {
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options)));
     request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Removes it, if it is ours, once what it holds has left and a dead controller's filters hold back no more. What is
-/// already gone is no error.
+/// Removes it, if it is ours, once what it holds has left. What is already gone is no error.
 pub fn undo(netns: &Netns, device: &str, hold: Duration) -> io::Result<()> {
     netns.run(|| {
         if !ours(device)? {
             return Ok(());
         }
-        qdisc::remove_filters(device)?;
-        let deadline = Instant::now() + hold.min(PATIENCE);
-        while waiting(device)? > 0 && Instant::now() < deadline {
-            thread::sleep(POLL);
-        }
+        wait_until_empty(device, hold)?;
         let removed = root(device).and_then(|root| request(RouteNetlinkMessage::DelQueueDiscipline(root), 0));
         // A sweep and the watchdog may be at it at the same time, and one of them comes too late.
         if ours(device)? { removed } else { Ok(()) }
     })?
+}
+
+/// Waits until packets that may be held back for so long have left; not longer than anybody's patience.
+pub(super) fn wait_until_empty(device: &str, hold: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + hold.min(PATIENCE);
+    while waiting(device)? > 0 && Instant::now() < deadline {
+        thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 /// The same as a command that a human would type in that namespace.
@@ -118,14 +134,15 @@ fn waiting(device: &str) -> io::Result<u32> {
     Ok(root.map_or(0, root_qdisc::waiting))
 }
 
-fn root(device: &str) -> io::Result<TcMessage> {
+/// Where our root qdisc of a device is.
+pub(super) fn root(device: &str) -> io::Result<TcMessage> {
     let mut message = TcMessage::with_index(ifindex(device)? as i32);
     message.header.parent = TcHandle::ROOT;
     message.header.handle = TcHandle { major: OUR_HANDLE, minor: 0 };
     Ok(message)
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+pub(super) fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     with_netlink(async |mut handle| {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;

@@ -6,7 +6,7 @@ use aya::Ebpf;
 
 use super::{
     Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
-    fault_point::FaultPoint, fq, journal::Journal, lease::LeaseKeeper, reset::Resets, sweep,
+    fault_point::FaultPoint, fq, ifb, journal::Journal, lease::LeaseKeeper, netem, reset::Resets, sweep,
     watchdog::Watchdog,
 };
 use crate::{
@@ -47,7 +47,7 @@ impl LiveInjection {
             Attachment::Tc { at, .. } => Some(at.netns.clone()),
             _ => None,
         });
-        let changed = plan.host_changes.iter().map(|HostChange::RootFq { at, .. }| at.netns.clone());
+        let changed = plan.host_changes.iter().map(|change| change.netns().clone());
         let resets = Resets::new(plan, lease.view());
         let programs = plan.attachments.iter().filter(|one| !matches!(one, Attachment::SockDiag { .. }));
         Self {
@@ -67,7 +67,15 @@ impl LiveInjection {
 
     /// Makes one more change of the host.
     pub(super) fn change(&mut self, change: &HostChange) -> Result<(), KernelError> {
-        fq::change(&mut self.journal, change)
+        match change {
+            HostChange::RootFq { at, limit, hold, .. } => {
+                fq::replace_root(&mut self.journal, at, *limit, *hold)
+            }
+            HostChange::RootNetem { at, netem, bands, hold, .. } => {
+                netem::change(&mut self.journal, at, netem, *bands, *hold)
+            }
+            HostChange::Ifb { netns, limit, hold } => ifb::make(&mut self.journal, netns, *limit, *hold),
+        }
     }
 
     /// Attaches one more program, or opens the door for what is done without one.

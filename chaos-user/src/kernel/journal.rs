@@ -12,6 +12,8 @@ use std::{
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
+use super::qdisc::FilterHandle;
+
 /// Where journals are; on a tmpfs, as a reboot undoes everything anyway.
 pub const FOLDER: &str = "/run/kchaos";
 const FILE: &str = "injection.json";
@@ -45,11 +47,29 @@ pub enum Residue {
         netns: u64,
         /// Name of the device.
         device: String,
+        /// By which they are known.
+        handle: FilterHandle,
         /// Whether the qdisc is ours to remove.
         adds_qdisc: bool,
     },
     /// Our fq qdisc at the root of a device.
     RootFq {
+        /// Inode of the network namespace.
+        netns: u64,
+        /// Name of the device.
+        device: String,
+        /// For how many milliseconds it may hold packets.
+        hold_ms: u64,
+    },
+    /// Our ifb device.
+    Ifb {
+        /// Inode of the network namespace.
+        netns: u64,
+        /// For how many milliseconds it may hold packets.
+        hold_ms: u64,
+    },
+    /// Our prio qdisc with netem below at the root of a device.
+    RootNetem {
         /// Inode of the network namespace.
         netns: u64,
         /// Name of the device.
@@ -109,7 +129,14 @@ impl Journal {
         if noted {
             return Ok(());
         }
-        self.note(Residue::Clsact { netns, device: device.to_owned(), adds_qdisc })
+        // Whoever of us ends last removes it.
+        let adds_qdisc = adds_qdisc || somebody_added(netns, device)?;
+        self.note(Residue::Clsact { netns, device: device.to_owned(), handle: self.filters(), adds_qdisc })
+    }
+
+    /// By which its tc filters are known.
+    pub fn filters(&self) -> FilterHandle {
+        FilterHandle::new(u32::from_str_radix(&self.entry.id, 16).unwrap_or_default())
     }
 
     /// What has been noted.
@@ -160,6 +187,12 @@ pub fn entries() -> io::Result<Vec<Entry>> {
     }
     entries.sort_by_key(|entry: &Entry| (entry.created_unix_s, entry.id.clone()));
     Ok(entries)
+}
+
+/// Whether another injection has added a device's clsact qdisc, alive or not.
+fn somebody_added(netns: u64, device: &str) -> io::Result<bool> {
+    let adds = |residue: &Residue| matches!(residue, Residue::Clsact { netns: n, device: d, adds_qdisc: true, .. } if *n == netns && d == device);
+    Ok(entries()?.iter().any(|entry| entry.residue.iter().any(adds)))
 }
 
 /// An injection that ends removes the folder of journals if it is empty, which may be between two steps of this.

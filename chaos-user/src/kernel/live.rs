@@ -46,13 +46,16 @@ impl Kernel for LiveKernel {
             injection.watchdog = Some(Watchdog::start(injection.journal.dir())?);
         }
         FaultPoint::Journalled.reached();
+        for change in plan.host_changes.iter().filter(|change| change.comes_first()) {
+            injection.change(change)?;
+        }
         for attachment in &plan.attachments {
             injection.attach(attachment)?;
             FaultPoint::AttachedFirst.reached();
         }
         // Behind the programs, which are not armed: adding and removing a clsact qdisc empties all queues of a device
         // (net/sched/sch_api.c, `qdisc_graft`, 6.1), and undoing runs backwards.
-        for change in &plan.host_changes {
+        for change in plan.host_changes.iter().filter(|change| !change.comes_first()) {
             injection.change(change)?;
         }
         FaultPoint::AttachedAll.reached();

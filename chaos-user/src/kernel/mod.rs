@@ -7,13 +7,16 @@ mod counters;
 #[cfg(test)]
 pub mod fake;
 pub mod fault_point;
+mod filter_action;
 pub mod fq;
 pub mod host;
+pub mod ifb;
 mod injection;
 pub mod journal;
 mod lease;
 mod live;
 mod log;
+mod netem;
 mod object;
 pub mod probe;
 pub mod qdisc;

@@ -99,8 +99,8 @@ impl Globals {
 const fn reads_sockets(attachment: &Attachment) -> bool {
     match attachment {
         Attachment::Tc { direction, .. } => matches!(direction, Direction::Ingress),
-        Attachment::RawTracepoint { .. } => true,
-        Attachment::CgroupSkb { .. } | Attachment::CgroupSock { .. } | Attachment::SockDiag { .. } => false,
+        Attachment::RawTracepoint { .. } | Attachment::CgroupSock { .. } => true,
+        Attachment::CgroupSkb { .. } | Attachment::SockDiag { .. } => false,
     }
 }
 
@@ -119,7 +119,8 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
-    let holds = globals.net.rules[hook::SHAPE_EGRESS] != 0;
+    let holding = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS, hook::PRIORITY_EGRESS];
+    let holds = holding.iter().any(|hook| globals.net.rules[*hook] != 0);
     let if_holds = |entries: u32| if holds { entries } else { 1 };
     let mut loader = EbpfLoader::new();
     loader

@@ -1,4 +1,4 @@
-//! The clsact qdisc and our filter on it, for kernels without TCX. What is made here outlives the
+//! The clsact qdisc and our filters on it, for kernels without TCX. What is made here outlives the
 //! controller, so it is journalled first and undone by name.
 
 use std::io;
@@ -6,17 +6,45 @@ use std::io;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle as Parent};
+use serde::{Deserialize, Serialize};
 
-use crate::target::netns::{Netns, with_netlink};
+use crate::{
+    fault::plan::{is_last, tc_rank},
+    target::netns::{Netns, with_netlink},
+};
 
-/// Our filters are early in the chain, a priority for each program, and known by their handle ("kc").
+/// Our filters are early in the chain, a priority for each program, or its last.
 const FIRST_PRIORITY: u16 = 1;
-const FILTER: TcHandle = TcHandle::new(0, 0x6b63);
+const LAST_PRIORITY: u16 = u16::MAX;
 
-/// Where and under which name the filter is attached before which `rank` others of ours come.
-pub fn attach_options(rank: usize) -> TcAttachOptions {
-    let priority = FIRST_PRIORITY + rank as u16;
-    TcAttachOptions::Netlink(NlOptions { priority, handle: FILTER, classid: None })
+/// By which the filters of one injection are known: each has another, so that they end each for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterHandle(u32);
+
+impl FilterHandle {
+    /// "k", and a number of which 24 bits count.
+    pub const fn new(number: u32) -> Self {
+        Self(0x6b00_0000 | number & 0xff_ffff)
+    }
+
+    /// As tc has it.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    const fn aya(self) -> TcHandle {
+        TcHandle::new((self.0 >> 16) as u16, self.0 as u16)
+    }
+}
+
+/// Where and under which name the filter is attached with a program.
+pub fn attach_options(program: &str, handle: FilterHandle) -> TcAttachOptions {
+    TcAttachOptions::Netlink(NlOptions { priority: priority(program), handle: handle.aya(), classid: None })
+}
+
+/// The place of a program's filter in the chain.
+pub fn priority(program: &str) -> u16 {
+    if is_last(program) { LAST_PRIORITY } else { FIRST_PRIORITY + tc_rank(program) as u16 }
 }
 
 /// Whether a device of the calling thread's namespace has a clsact qdisc.
@@ -40,15 +68,15 @@ pub fn add_clsact(device: &str) -> io::Result<()> {
     aya::programs::tc::qdisc_add_clsact(device).map_err(io::Error::other)
 }
 
-/// Removes our filters, and the qdisc if it is ours and nobody else hangs on it by now. What is already gone
-/// is no error.
-pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
+/// Removes the filters of one injection, and the qdisc if it is ours and nobody else hangs on it by now. What is already
+/// gone is no error.
+pub fn undo(netns: &Netns, device: &str, handle: FilterHandle, adds_qdisc: bool) -> io::Result<()> {
     netns.run(|| {
         let Ok(index) = ifindex(device) else { return Ok(()) };
         if !has_clsact(device)? {
             return Ok(());
         }
-        remove_filters(device)?;
+        remove_filters(device, index, handle)?;
         if adds_qdisc && filters(index)?.is_empty() {
             let removed = remove_clsact(index);
             // A sweep and the watchdog may be at it at the same time, and one of them comes too late.
@@ -58,22 +86,30 @@ pub fn undo(netns: &Netns, device: &str, adds_qdisc: bool) -> io::Result<()> {
     })?
 }
 
-/// Removes our filters alone from a device of the calling thread's namespace.
-pub fn remove_filters(device: &str) -> io::Result<()> {
-    for Filter { direction, priority, .. } in filters(ifindex(device)?)?.into_iter().filter(Filter::is_ours) {
-        let link = SchedClassifierLink::attached(device, direction, priority, FILTER, None)?;
+/// Removes the filters alone, before what they use is taken away. What is already gone is no error.
+pub fn undo_filters(netns: &Netns, device: &str, handle: FilterHandle) -> io::Result<()> {
+    netns.run(|| match ifindex(device) {
+        Ok(index) if has_clsact(device)? => remove_filters(device, index, handle),
+        _ => Ok(()),
+    })?
+}
+
+fn remove_filters(device: &str, index: u32, handle: FilterHandle) -> io::Result<()> {
+    let ours = filters(index)?.into_iter().filter(|filter| filter.handle == handle.get());
+    for Filter { direction, priority, .. } in ours {
+        let link = SchedClassifierLink::attached(device, direction, priority, handle.aya(), None)?;
         drop(link); // a filter is detached when its link is dropped
     }
     Ok(())
 }
 
-/// The same as commands that a human would type in that namespace.
-pub fn undo_commands(device: &str, adds_qdisc: bool) -> String {
+/// The same as commands that a human would type in that namespace; `handle` is not known before an injection is made.
+pub fn undo_commands(device: &str, handle: Option<FilterHandle>, adds_qdisc: bool) -> String {
     if adds_qdisc {
         return format!("tc qdisc del dev {device} clsact");
     }
-    let handle = u32::from(FILTER);
-    format!("tc filter del dev {device} egress|ingress pref N handle {handle:#x} bpf, for each such filter")
+    let handle = handle.map_or("0x6b…".to_owned(), |handle| format!("{:#x}", handle.get()));
+    format!("tc filter del dev {device} egress|ingress pref N handle {handle} bpf, for each such filter")
 }
 
 fn remove_clsact(index: u32) -> io::Result<()> {
@@ -90,12 +126,6 @@ struct Filter {
     direction: TcAttachType,
     priority: u16,
     handle: u32,
-}
-
-impl Filter {
-    fn is_ours(&self) -> bool {
-        self.handle == u32::from(FILTER)
-    }
 }
 
 /// All filters on a device's clsact qdisc, both ways.

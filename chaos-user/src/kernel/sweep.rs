@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use super::{
-    Rollback, fq,
+    Rollback, fq, ifb,
     journal::{self, Entry, Residue},
     qdisc,
 };
@@ -35,11 +35,22 @@ pub fn sweep() -> io::Result<Sweep> {
 /// Undoes what one journal names, then forgets it.
 pub fn undo_entry(entry: &Entry) -> Rollback {
     let mut rollback = Rollback::default();
+    let netns_of = |residue: &Residue| match residue {
+        Residue::Clsact { netns, .. }
+        | Residue::RootFq { netns, .. }
+        | Residue::RootNetem { netns, .. }
+        | Residue::Ifb { netns, .. } => Netns::find(*netns),
+        Residue::Cgroups { .. } => None,
+    };
+    // The lease of a controller that is dead may not be over: its filters hold packets back until they are gone.
+    for residue in &entry.residue {
+        if let (Residue::Clsact { device, handle, .. }, Some(netns)) = (residue, netns_of(residue)) {
+            let removed = qdisc::undo_filters(&netns, device, *handle);
+            rollback.step(format!("tc filters on {device} (in network namespace {})", netns.inode), removed);
+        }
+    }
     for residue in entry.residue.iter().rev() {
-        let netns = match residue {
-            Residue::Clsact { netns, .. } | Residue::RootFq { netns, .. } => Netns::find(*netns),
-            Residue::Cgroups { .. } => None,
-        };
+        let netns = netns_of(residue);
         rollback.step(command(residue, netns.as_ref()), undo(residue, netns.as_ref()));
     }
     if rollback.is_complete() {
@@ -52,11 +63,14 @@ pub fn undo_entry(entry: &Entry) -> Rollback {
 /// Undoes one thing. A namespace that is gone has taken its devices with it.
 pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
     match residue {
-        Residue::Clsact { device, adds_qdisc, .. } => {
-            netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *adds_qdisc))
+        Residue::Clsact { device, handle, adds_qdisc, .. } => {
+            netns.map_or(Ok(()), |netns| qdisc::undo(netns, device, *handle, *adds_qdisc))
         }
-        Residue::RootFq { device, hold_ms, .. } => {
+        Residue::RootFq { device, hold_ms, .. } | Residue::RootNetem { device, hold_ms, .. } => {
             netns.map_or(Ok(()), |netns| fq::undo(netns, device, Duration::from_millis(*hold_ms)))
+        }
+        Residue::Ifb { hold_ms, .. } => {
+            netns.map_or(Ok(()), |netns| ifb::undo(netns, Duration::from_millis(*hold_ms)))
         }
         Residue::Cgroups { dir } => target::cgroup::remove(dir),
     }
@@ -66,11 +80,15 @@ pub fn undo(residue: &Residue, netns: Option<&Netns>) -> io::Result<()> {
 pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
     let gone = if netns.is_none() { ", if it still exists" } else { "" };
     match residue {
-        Residue::Clsact { netns: inode, device, adds_qdisc } => {
-            format!("{} (in network namespace {inode}{gone})", qdisc::undo_commands(device, *adds_qdisc))
+        Residue::Clsact { netns: inode, device, handle, adds_qdisc } => {
+            let commands = qdisc::undo_commands(device, Some(*handle), *adds_qdisc);
+            format!("{commands} (in network namespace {inode}{gone})")
         }
-        Residue::RootFq { netns: inode, device, .. } => {
+        Residue::RootFq { netns: inode, device, .. } | Residue::RootNetem { netns: inode, device, .. } => {
             format!("{} (in network namespace {inode}{gone})", fq::undo_command(device))
+        }
+        Residue::Ifb { netns: inode, .. } => {
+            format!("{} (in network namespace {inode}{gone})", ifb::undo_command())
         }
         Residue::Cgroups { dir } => format!("rmdir {0}/* {0}", dir.display()),
     }
@@ -79,7 +97,10 @@ pub fn command(residue: &Residue, netns: Option<&Netns>) -> String {
 /// Whether something left behind lies in a namespace.
 pub fn lies_in(residue: &Residue, netns: &Netns) -> bool {
     match residue {
-        Residue::Clsact { netns: inode, .. } | Residue::RootFq { netns: inode, .. } => *inode == netns.inode,
+        Residue::Clsact { netns: inode, .. }
+        | Residue::RootFq { netns: inode, .. }
+        | Residue::RootNetem { netns: inode, .. }
+        | Residue::Ifb { netns: inode, .. } => *inode == netns.inode,
         Residue::Cgroups { .. } => false,
     }
 }

@@ -17,6 +17,9 @@ use super::{
     root_qdisc::{self, RootQdisc},
 };
 
+/// The device that we make to hold back what arrives in a namespace.
+pub const OUR_IFB: &str = "kchaos-ifb0";
+
 /// A network namespace, held open.
 #[derive(Clone, Debug)]
 pub struct Netns {
@@ -95,8 +98,8 @@ impl Netns {
     }
 
     /// The devices at which packets leave this namespace, `lo` aside: those that are up and not stacked on
-    /// another one of them. A VLAN or a bridge is left out and the devices below it are taken, so that
-    /// no packet is judged twice.
+    /// another one of them. A VLAN or a bridge is left out and the devices below it are taken, and so is an ifb, which
+    /// only has what has been on another device, so that no packet is judged twice.
     pub fn devices(&self) -> Result<Vec<Device>, TargetError> {
         let listed = self.run(|| Ok((list_links()?, root_qdisc::list()?)));
         let (links, qdiscs) = listed
@@ -104,6 +107,11 @@ impl Netns {
             .map_err(TargetError::io(format!("devices of network namespace {}", self.inode)))?;
         Ok(lowest(&links, &qdiscs))
     }
+}
+
+/// Whether the calling thread's namespace has our device for what arrives.
+pub fn has_our_ifb() -> bool {
+    nix::net::if_::if_nametoindex(OUR_IFB).is_ok()
 }
 
 fn list_links() -> io::Result<Vec<LinkMessage>> {
@@ -129,6 +137,7 @@ fn lowest(links: &[LinkMessage], qdiscs: &[TcMessage]) -> Vec<Device> {
         .filter(|link| link.header.flags.contains(LinkFlags::Up))
         .filter(|link| !link.header.flags.contains(LinkFlags::Loopback))
         .filter(|link| !stacked.contains(&link.header.index))
+        .filter(|link| !is_kind(link, |kind| matches!(kind, InfoKind::Ifb)))
         .filter_map(|link| {
             let ifindex = link.header.index;
             Some(Device { ifindex, name: name(link)?, root: RootQdisc::of(ifindex, qdiscs) })
@@ -141,13 +150,8 @@ fn lowest(links: &[LinkMessage], qdiscs: &[TcMessage]) -> Vec<Device> {
 /// The device that stands upon another one because of this link: its controller (bridge, bond), or the
 /// link itself where it is made from another (VLAN and the like).
 fn upper_device(link: &LinkMessage) -> Option<u32> {
-    let made_from_another = link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| {
-            use InfoKind::{IpVlan, MacSec, MacVlan, MacVtap, Vlan};
-            matches!(info, LinkInfo::Kind(Vlan | MacVlan | MacVtap | IpVlan | MacSec))
-        }),
-        _ => false,
-    });
+    use InfoKind::{IpVlan, MacSec, MacVlan, MacVtap, Vlan};
+    let made_from_another = is_kind(link, |kind| matches!(kind, Vlan | MacVlan | MacVtap | IpVlan | MacSec));
     let from_here =
         !link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
     if made_from_another && from_here {
@@ -156,6 +160,15 @@ fn upper_device(link: &LinkMessage) -> Option<u32> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Controller(index) => Some(*index),
         _ => None,
+    })
+}
+
+fn is_kind(link: &LinkMessage, is: impl Fn(&InfoKind) -> bool) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => {
+            infos.iter().any(|info| matches!(info, LinkInfo::Kind(kind) if is(kind)))
+        }
+        _ => false,
     })
 }
 

@@ -7,8 +7,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, Tc
 
 use super::netns::with_netlink;
 
-/// The handle of qdiscs that we make ("kc"), by which we know them again.
-pub const OUR_HANDLE: u16 = 0x6b63;
+pub use chaos_common::priority::HANDLE as OUR_HANDLE;
 
 /// What sends a device's packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +72,7 @@ impl RootQdisc {
         let handle = root.header.handle.major;
         let children: Vec<&TcMessage> = own().filter(|qdisc| is_child(qdisc, handle)).collect();
         match kind(root) {
-            "fq" if handle == OUR_HANDLE => Self::Ours,
+            "fq" | "prio" if handle == OUR_HANDLE => Self::Ours,
             "fq" => Self::Fq(fq(root)),
             "mq" if !children.is_empty() && children.iter().all(|child| kind(child) == "fq") => {
                 Self::Fq(children.into_iter().map(fq).reduce(Fq::narrower).unwrap_or(Fq::DEFAULT))
@@ -235,5 +234,7 @@ mod tests {
         let children = [root("mq", 1), child("fq", 2, 1, 1), holding(child("fq", 3, 1, 2), &limits)];
         assert_eq!(of(&children), RootQdisc::Fq(narrow));
         assert_eq!(of(&[root("fq", OUR_HANDLE)]), RootQdisc::Ours);
+        let netem = child("netem", 0x8001, OUR_HANDLE, 4);
+        assert_eq!(of(&[root("prio", OUR_HANDLE), netem]), RootQdisc::Ours);
     }
 }

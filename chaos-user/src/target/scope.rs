@@ -1,6 +1,9 @@
 //! Targets resolved: the scope of an injection.
 
-use super::{Cgroup, Device, Group, Hierarchy, Netns, Target, TargetError, docker, pid, refuse, spared};
+use super::{
+    Cgroup, Device, Group, Hierarchy, Netns, Target, TargetError, docker, netns::has_our_ifb, pid, refuse,
+    spared,
+};
 use crate::fault::spared::Spared;
 
 /// How many processes of one target are asked for their network namespace.
@@ -35,6 +38,8 @@ pub struct Namespace {
     pub netns: Netns,
     /// Its devices, as [`Netns::devices`] picks them.
     pub devices: Vec<Device>,
+    /// Another injection holds back what arrives there.
+    pub is_held: bool,
 }
 
 impl Scope {
@@ -93,7 +98,14 @@ fn namespaces(target: &Target, cgroup: &Cgroup) -> Result<Vec<Namespace>, Target
     if found.is_empty() {
         return Err(TargetError::Empty { target: target.clone(), path: cgroup.dir.clone() });
     }
-    found.into_iter().map(|netns| Ok(Namespace { devices: netns.devices()?, netns })).collect()
+    found.into_iter().map(namespace).collect()
+}
+
+fn namespace(netns: Netns) -> Result<Namespace, TargetError> {
+    let is_held = netns
+        .run(has_our_ifb)
+        .map_err(TargetError::io(format!("devices of network namespace {}", netns.inode)))?;
+    Ok(Namespace { devices: netns.devices()?, is_held, netns })
 }
 
 /// Two members may nest within a group, but not across groups, and never be the same cgroup.

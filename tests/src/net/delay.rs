@@ -24,18 +24,18 @@ use crate::{
     victim::{Ask, Victim},
 };
 
-const COUNT: u64 = 100;
-const GAP: Duration = Duration::from_millis(5);
+pub(super) const COUNT: u64 = 100;
+pub(super) const GAP: Duration = Duration::from_millis(5);
 /// Longer than any packet in here is held back.
-const QUIET: Duration = Duration::from_millis(500);
+pub(super) const QUIET: Duration = Duration::from_millis(500);
 /// What the wire takes by itself, on a busy machine or in a guest that is emulated.
 const WIRE_MS: f64 = 4.0;
 /// How near the median must be.
-const NEAR_MS: f64 = 2.0;
+pub(super) const NEAR_MS: f64 = 2.0;
 /// A lease lasts 3 s (`chaos_common::lease::LEASE_NS`); a busy machine may look a moment late.
-const LEASE: Duration = Duration::from_millis(3_500);
+pub(super) const LEASE: Duration = Duration::from_millis(3_500);
 /// A watchdog waits for what is held back.
-const WATCHDOG: Duration = Duration::from_secs(5);
+pub(super) const WATCHDOG: Duration = Duration::from_secs(5);
 
 pub fn tests() -> Vec<Test> {
     tests![
@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Half of the packets take so long; never less, and not much more than timers are late here.
-fn is_near(when: &str, lags: &mut Lags<'_>, expected_ms: f64) -> anyhow::Result<()> {
+pub(super) fn is_near(when: &str, lags: &mut Lags<'_>, expected_ms: f64) -> anyhow::Result<()> {
     in_a_quiet_moment(|| is_near_now(when, lags, expected_ms))
 }
 
@@ -73,7 +73,7 @@ fn is_near_now(when: &str, lags: &mut Lags<'_>, expected_ms: f64) -> anyhow::Res
 }
 
 /// Delayed while it is injected, and neither before nor afterwards.
-fn delays(lags: &mut Lags<'_>, arguments: &str, expected_ms: f64) -> anyhow::Result<()> {
+pub(super) fn delays(lags: &mut Lags<'_>, arguments: &str, expected_ms: f64) -> anyhow::Result<()> {
     is_near("before", lags, 0.0)?;
     let kchaos = controller::inject(arguments)?;
     let before = lags.sent();
@@ -168,7 +168,15 @@ fn delay_in_a_dry_run_is_only_counted() -> anyhow::Result<()> {
 fn with(options: &str, count: u64) -> anyhow::Result<Vec<Arrival>> {
     let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
     let victim = Victim::start(&lab, &cgroup)?;
-    let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
+    during(Lags::to(&lab, &victim, OUTSIDE)?, &cgroup, options, count)
+}
+
+pub(super) fn during(
+    mut flow: Lags<'_>,
+    cgroup: &Cgroup,
+    options: &str,
+    count: u64,
+) -> anyhow::Result<Vec<Arrival>> {
     is_near("before", &mut flow, 0.0)?;
     let kchaos = controller::inject(&format!("delay {options} --on {}", cgroup.target()))?;
     let mut arrivals = flow.all(count, GAP, QUIET)?;
@@ -180,7 +188,7 @@ fn with(options: &str, count: u64) -> anyhow::Result<Vec<Arrival>> {
     Ok(arrivals)
 }
 
-fn ensure_within(lags: &[f64], from_ms: f64, to_ms: f64) -> anyhow::Result<()> {
+pub(super) fn ensure_within(lags: &[f64], from_ms: f64, to_ms: f64) -> anyhow::Result<()> {
     let late = lags.iter().filter(|lag| **lag > to_ms + NEAR_MS).count();
     let early = lags.iter().filter(|lag| **lag < from_ms - NEAR_MS).count();
     // The machine may be late with a few more than it is late with most.
@@ -382,7 +390,7 @@ fn sigkill_ends_delay_and_the_watchdog_removes_fq() -> anyhow::Result<()> {
 }
 
 /// Packets are no longer held back, counted from `since`. Some may have been under way when their qdisc went.
-fn passes_within(limit: Duration, since: Instant, flow: &mut Lags<'_>) -> anyhow::Result<()> {
+pub(super) fn passes_within(limit: Duration, since: Instant, flow: &mut Lags<'_>) -> anyhow::Result<()> {
     loop {
         let asked = since.elapsed();
         let arrivals = flow.send(1, Duration::ZERO, Duration::from_millis(100))?;
@@ -490,7 +498,7 @@ fn delays_add_up() -> anyhow::Result<()> {
 }
 
 /// How long so many bytes take, on a connection of its own.
-fn delivery(lab: &Lab, victim: &Victim, bytes: u64) -> anyhow::Result<Duration> {
+pub fn delivery(lab: &Lab, victim: &Victim, bytes: u64) -> anyhow::Result<Duration> {
     let stream = Stream::new(lab, victim, OUTSIDE)?;
     stream.deliver(bytes / 8)?; // the window opens
     let start = Instant::now();

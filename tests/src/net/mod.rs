@@ -1,14 +1,18 @@
 //! Network faults: what they do to packets, and to which.
 
+mod arrive;
 mod checksum;
+mod compose;
 mod corrupt;
 mod delay;
 mod dns;
 mod duplicate;
 mod filter;
+mod frames;
 mod layer3;
 mod limits;
 mod models;
+mod netem;
 pub mod numbers;
 mod partition;
 mod rate;
@@ -36,6 +40,8 @@ pub fn tests() -> Vec<Test> {
         delay::tests(),
         rate::tests(),
         reorder::tests(),
+        arrive::tests(),
+        netem::tests(),
         refuse::tests(),
         reset::tests(),
         spared::tests(),
@@ -49,6 +55,8 @@ pub fn tests() -> Vec<Test> {
         checksum::tests(),
         duplicate::tests(),
         layer3::tests(),
+        compose::tests(),
+        frames::tests(),
     ]
     .into_iter()
     .flatten()

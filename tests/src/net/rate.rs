@@ -19,8 +19,8 @@ use crate::{
 
 const QUIET: Duration = Duration::from_millis(500);
 /// A packet of these tests on the wire: 16 bytes, UDP, IPv4 and Ethernet.
-const FRAME_BITS: f64 = 8.0 * (16.0 + 8.0 + 20.0 + 14.0);
-const FRAME_BITS_V6: f64 = 8.0 * (16.0 + 8.0 + 40.0 + 14.0);
+pub(super) const FRAME_BITS: f64 = 8.0 * (16.0 + 8.0 + 20.0 + 14.0);
+pub(super) const FRAME_BITS_V6: f64 = 8.0 * (16.0 + 8.0 + 40.0 + 14.0);
 
 pub fn tests() -> Vec<Test> {
     tests![
@@ -34,7 +34,7 @@ fn rate_of_1_mbit_on_egress() -> anyhow::Result<()> {
     in_a_quiet_moment(|| {
         let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
         let victim = Victim::start(&lab, &cgroup)?;
-        holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE)?, FRAME_BITS)
+        holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE)?, "", FRAME_BITS)
     })
 }
 
@@ -42,21 +42,26 @@ fn rate_of_1_mbit_on_egress_in_ipv6() -> anyhow::Result<()> {
     in_a_quiet_moment(|| {
         let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
         let victim = Victim::start(&lab, &cgroup)?;
-        holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE_V6)?, FRAME_BITS_V6)
+        holds(&cgroup, Lags::to(&lab, &victim, OUTSIDE_V6)?, "", FRAME_BITS_V6)
     })
 }
 
 /// From the first to the last.
-fn took_ms(arrivals: &[Arrival]) -> f64 {
+pub fn took_ms(arrivals: &[Arrival]) -> f64 {
     let (first, last) = (arrivals.first().map_or(0.0, |a| a.at_ms), arrivals.last().map_or(0.0, |a| a.at_ms));
     last - first
 }
 
 /// Packets handed over at once arrive one after another.
-fn holds(cgroup: &Cgroup, mut flow: Lags<'_>, frame_bits: f64) -> anyhow::Result<()> {
+pub(super) fn holds(
+    cgroup: &Cgroup,
+    mut flow: Lags<'_>,
+    options: &str,
+    frame_bits: f64,
+) -> anyhow::Result<()> {
     const COUNT: u64 = 1_000;
     let before = took_ms(&flow.all(COUNT, Duration::ZERO, QUIET)?);
-    let kchaos = controller::inject(&format!("rate --bandwidth 1mbit --on {}", cgroup.target()))?;
+    let kchaos = controller::inject(&format!("rate --bandwidth 1mbit {options} --on {}", cgroup.target()))?;
     let arrivals = flow.all(COUNT, Duration::ZERO, QUIET)?;
     let ended = kchaos.interrupt()?;
     ended.ensure_code(exit::OK)?;

@@ -29,7 +29,15 @@ pub fn tests() -> Vec<Test> {
 fn with(address: std::net::IpAddr, options: &str, outcome: &str) -> anyhow::Result<(Vec<Arrival>, u64)> {
     let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
     let victim = Victim::start(&lab, &cgroup)?;
-    let mut flow = Lags::to(&lab, &victim, address)?;
+    during(Lags::to(&lab, &victim, address)?, &cgroup, options, outcome)
+}
+
+fn during(
+    mut flow: Lags<'_>,
+    cgroup: &Cgroup,
+    options: &str,
+    outcome: &str,
+) -> anyhow::Result<(Vec<Arrival>, u64)> {
     ensure!(in_order(&flow.all(COUNT, GAP, QUIET)?), "out of order before anything is injected");
     let kchaos = controller::inject(&format!("reorder --by 40ms {options} --on {}", cgroup.target()))?;
     let arrivals = flow.all(COUNT, GAP, QUIET)?;
@@ -53,18 +61,26 @@ fn overtake(arrivals: &[Arrival], is_hit: impl Fn(&Arrival) -> bool) -> anyhow::
     Ok(())
 }
 
-fn each_fifth(address: std::net::IpAddr) -> anyhow::Result<()> {
-    let (arrivals, injected) = with(address, "--gap 5", "injected")?;
+pub(super) fn each_fifth(flow: Lags<'_>, cgroup: &Cgroup, options: &str) -> anyhow::Result<()> {
+    let (arrivals, injected) = during(flow, cgroup, &format!("--gap 5 {options}"), "injected")?;
     ensure!(injected == COUNT / 5, "{injected} of {COUNT} overtook others");
     overtake(&arrivals, |arrival| arrival.number % 5 == 4)
 }
 
 fn reorder_lets_each_fifth_overtake() -> anyhow::Result<()> {
-    in_a_quiet_moment(|| each_fifth(OUTSIDE))
+    each_fifth_on_egress(OUTSIDE)
 }
 
 fn reorder_lets_each_fifth_overtake_in_ipv6() -> anyhow::Result<()> {
-    in_a_quiet_moment(|| each_fifth(OUTSIDE_V6))
+    each_fifth_on_egress(OUTSIDE_V6)
+}
+
+fn each_fifth_on_egress(address: std::net::IpAddr) -> anyhow::Result<()> {
+    in_a_quiet_moment(|| {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let victim = Victim::start(&lab, &cgroup)?;
+        each_fifth(Lags::to(&lab, &victim, address)?, &cgroup, "")
+    })
 }
 
 fn reorder_lets_a_quarter_overtake() -> anyhow::Result<()> {

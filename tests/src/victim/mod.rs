@@ -47,12 +47,18 @@ pub enum Ask {
     SendStamped { socket: Socket, first: u64, count: u64, gap_us: u64 },
     /// Mark what a socket sends.
     Mark { socket: Socket, mark: u32 },
+    /// Give what a socket sends a priority.
+    Priority { socket: Socket, priority: i32 },
     /// Send numbered packets, `length` of them in each call: the kernel cuts such a train into packets (UDP GSO).
     SendTrains { socket: Socket, first: u64, trains: u64, length: u64 },
     /// Send `count` packets at an even pace, each numbered by the clock, and say by what numbers.
     SendTimes { socket: Socket, count: u64, every_us: u64 },
     /// Say which numbers have arrived, in that order.
     Numbers { socket: Socket },
+    /// Have the kernel say from now on when packets arrive.
+    Stamp { socket: Socket },
+    /// Say what has arrived of `count` stamped packets from number `first` on, until it is quiet.
+    Arrivals { socket: Socket, first: u64, count: u64, quiet_ms: u64 },
     /// Send what is sent over IPv4 from now on without a checksum.
     NoChecksums { socket: Socket },
     /// Say how many errors the network has reported.
@@ -96,6 +102,8 @@ pub enum Answer {
     Refused(Vec<String>),
     /// Which.
     Numbers(Vec<u64>),
+    /// Of each packet: its number, when it was sent and when it arrived, in nanoseconds since 1970.
+    Arrivals(Vec<[u64; 3]>),
     /// What each call came to: 0 or an errno.
     Errnos(Vec<i32>),
     /// How a connection has ended: 0 for in peace, or an errno; `None` if it has not.

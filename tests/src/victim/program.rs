@@ -25,6 +25,7 @@ use nix::{
 };
 
 use super::{Answer, Ask, Tcp, Victim, resolve::resolve};
+use crate::lag;
 
 /// So many packets, then a pause: faster than any test needs, slower than any queue on the way overflows.
 const BURST: u64 = 32;
@@ -112,6 +113,10 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
             setsockopt(udp(sockets, socket)?, sockopt::Mark, &mark)?;
             Ok(Answer::Done)
         }
+        Ask::Priority { socket, priority } => {
+            setsockopt(udp(sockets, socket)?, sockopt::Priority, &priority)?;
+            Ok(Answer::Done)
+        }
         Ask::SendTrains { socket, first, trains, length } => {
             send_trains(udp(sockets, socket)?, first, trains, length).map(|()| Answer::Done)
         }
@@ -120,6 +125,11 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
             send_times(udp(sockets, socket)?, count, every).map(Answer::Numbers)
         }
         Ask::Numbers { socket } => numbers(udp(sockets, socket)?).map(Answer::Numbers),
+        Ask::Stamp { socket } => lag::stamp(udp(sockets, socket)?).map(|()| Answer::Done),
+        Ask::Arrivals { socket, first, count, quiet_ms } => {
+            let quiet = Duration::from_millis(quiet_ms);
+            lag::arrivals(udp(sockets, socket)?, first, count, quiet).map(Answer::Arrivals)
+        }
         Ask::NoChecksums { socket } => no_checksums(udp(sockets, socket)?).map(|()| Answer::Done),
         Ask::ErrorQueue { socket } => error_queue(udp(sockets, socket)?).map(Answer::Count),
         Ask::Write { socket, bytes, within_ms } => {
@@ -199,7 +209,7 @@ pub fn send_numbers(socket: &UdpSocket, to: Option<SocketAddr>, first: u64, coun
 }
 
 /// The same, each with the time at which it is sent, at even distances.
-fn send_stamped(socket: &UdpSocket, first: u64, count: u64, gap: Duration) -> Vec<String> {
+pub fn send_stamped(socket: &UdpSocket, first: u64, count: u64, gap: Duration) -> Vec<String> {
     let mut failures = Vec::new();
     let start = Instant::now();
     for number in 0..count {
@@ -370,7 +380,7 @@ fn becomes(fd: &impl AsFd, flags: PollFlags, within: Duration) -> io::Result<boo
 }
 
 /// Writes, waits until the peer has acknowledged all of it, and returns how much it has acknowledged.
-fn write(stream: &mut TcpStream, bytes: u64, within: Duration) -> io::Result<u64> {
+pub fn write(stream: &mut TcpStream, bytes: u64, within: Duration) -> io::Result<u64> {
     let deadline = Instant::now() + within;
     let before = tcp_info(stream)?.bytes_acked;
     let block = [0_u8; 64 << 10];

@@ -1,11 +1,17 @@
 //! Debian's packages.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::{install, is_root};
-use crate::run::{capture, line};
+use crate::run::{capture, line, run};
 
 const INSTALL_WITHIN_S: u64 = 900;
 
@@ -34,6 +40,16 @@ impl Apt {
         install(&packages.join(" "), &mut command, INSTALL_WITHIN_S)
     }
 
+    /// Installs a package whose service of the same name neither starts now nor with the machine.
+    pub(super) fn install_without_service(&mut self, package: &str) -> Result<()> {
+        let _policy = NoServices::declare(Path::new(POLICY))?;
+        self.install(&[package])?;
+        if is_installed("init-system-helpers") {
+            run(Command::new("update-rc.d").args([package, "disable"]))?;
+        }
+        Ok(())
+    }
+
     /// The version that an installation would give, such as `1.96.0+dfsg1-1~deb12u2`.
     pub(super) fn candidate(&mut self, package: &str) -> Option<String> {
         if Self::usable() {
@@ -51,6 +67,38 @@ impl Apt {
         command.args(["-qq", "-o", "DPkg::Lock::Timeout=120", "update"]);
         if let Err(error) = install("lists of packages", &mut command, INSTALL_WITHIN_S) {
             println!("✗ {error:#}");
+        }
+    }
+}
+
+/// What packages ask whether they may start services (invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Packages may start no services until this goes.
+struct NoServices<'a>(&'a Path);
+
+impl<'a> NoServices<'a> {
+    /// Nothing to do where somebody has a policy already, which then is none of ours to change.
+    fn declare(policy: &'a Path) -> Result<Option<Self>> {
+        match fs::File::options().write(true).create_new(true).mode(0o755).open(policy) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            // Not root: installing will say what to run.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            // 101 says that what is asked is forbidden.
+            file => {
+                let mut file = file.with_context(|| policy.display().to_string())?;
+                let declared = Self(policy);
+                file.write_all(b"#!/bin/sh\nexit 101\n")?;
+                Ok(Some(declared))
+            }
+        }
+    }
+}
+
+impl Drop for NoServices<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(self.0) {
+            println!("✗ {} was left behind: {error}", self.0.display());
         }
     }
 }
@@ -91,6 +139,17 @@ mod tests {
         assert_eq!(candidate(policy).as_deref(), Some("1.96.0+dfsg1-1~deb12u2"));
         assert_eq!(candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"), None);
         assert_eq!(candidate(""), None);
+    }
+
+    #[test]
+    fn forbids_services_for_a_while() {
+        let policy = std::env::temp_dir().join(format!("kchaos-policy-rc.d-{}", std::process::id()));
+        let declared = NoServices::declare(&policy).unwrap();
+        assert_eq!(Command::new(&policy).status().unwrap().code(), Some(101));
+        assert!(NoServices::declare(&policy).unwrap().is_none());
+        assert!(policy.exists());
+        drop(declared);
+        assert!(!policy.exists());
     }
 
     #[test]

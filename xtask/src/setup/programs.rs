@@ -17,21 +17,40 @@ struct Program {
     needed: fn(Need) -> bool,
 }
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 13] = [
     Program { name: "dockerd", package: "docker.io", needed: Need::tests },
     Program { name: "docker", package: "docker.io", needed: Need::tests },
     Program { name: "busybox", package: "busybox-static", needed: |need| need.tests() || need.guests() },
     Program { name: "ip", package: "iproute2", needed: Need::runs },
     Program { name: "iptables", package: "iptables", needed: Need::runs },
     Program { name: "dig", package: "bind9-dnsutils", needed: Need::tests },
+    // A name server without a service; and Redis's server by another name, without one either.
+    Program { name: "dnsmasq", package: "dnsmasq-base", needed: Need::tests },
+    Program { name: "redis-check-rdb", package: "redis-tools", needed: Need::tests },
+    Program { name: "curl", package: "curl", needed: Need::tests },
     Program { name: "iperf3", package: "iperf3", needed: Need::benchmarks },
     Program { name: "ping", package: "iputils-ping", needed: Need::benchmarks },
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", needed: Need::guests },
     Program { name: "xz", package: "xz-utils", needed: Need::guests },
 ];
 
+/// A web server, its package and the service in it, which shall not run.
+const NGINX: &str = "nginx";
+
 /// Installs the programs that are missing.
 pub(super) fn ensure(apt: &mut Apt, need: Need) -> Result<()> {
+    ensure_programs(apt, need)?;
+    if !need.tests() {
+        return Ok(());
+    }
+    if is_there(NGINX) {
+        already(NGINX);
+        return Ok(());
+    }
+    apt.install_without_service(NGINX)
+}
+
+fn ensure_programs(apt: &mut Apt, need: Need) -> Result<()> {
     let needed = PROGRAMS.iter().filter(|program| (program.needed)(need));
     let (there, missing): (Vec<_>, Vec<_>) = needed.partition(|program| is_there(program.name));
     if !there.is_empty() {

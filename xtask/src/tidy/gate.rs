@@ -30,7 +30,7 @@ const PROGRAMS: [&str; 17] = [
 ];
 
 /// What changes something.
-const EFFECTS: [&str; 12] = [
+const EFFECTS: [&str; 13] = [
     "bpf_redirect",
     "bpf_clone_redirect",
     "bpf_skb_set_tstamp",
@@ -43,6 +43,7 @@ const EFFECTS: [&str; 12] = [
     ".store(",
     ".store_at(",
     ".set_retval(",
+    ".set_priority(",
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -72,7 +73,9 @@ fn asks_first(function: &Function, all: &[Function]) -> bool {
     let Some((_, body)) = function.body.split_once('{') else { return false };
     let gate = position(body, |line| {
         let asks = |name| has_word(line, name, "(");
-        asks("gate") || asks("gate_with") || asks("gate_for") || has_word(line, "gate", "::") || {
+        // net/shape.rs: `departure` asks it about every rule.
+        let asks_each = || asks("departure") || has_word(line, "gate", "::");
+        asks("gate") || asks("gate_with") || asks("gate_for") || asks_each() || {
             let mut called = all.iter().filter(|other| other.name != function.name && !is_program(other));
             called.any(|other| has_word(line, other.name, "(") && asks_first(other, all))
         }

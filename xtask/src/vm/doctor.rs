@@ -3,6 +3,8 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::results::{Outcome, Results};
+
 /// What doctor found.
 #[derive(Debug)]
 pub(super) struct Diagnosis {
@@ -44,6 +46,20 @@ impl Diagnosis {
         missing.filter_map(|probed| probed["capability"].as_str()).collect()
     }
 
+    /// Tests that were skipped for want of something that it did find.
+    pub(super) fn contradicted(&self, results: &Results) -> Vec<String> {
+        let found = self.probed().filter(|probed| probed["missing_because"].is_null());
+        let names: Vec<&str> = found.filter_map(|probed| probed["name"].as_str()).collect();
+        let skipped = results.iter().filter_map(|(test, outcome)| match outcome {
+            Outcome::Skipped(reason) => Some((test, reason.strip_prefix("needs ")?.split_once(": ")?)),
+            _ => None,
+        });
+        let contradicted = skipped.filter(|(_, (name, _))| names.contains(name));
+        contradicted
+            .map(|(test, (name, why))| format!("{test} was skipped for {name}, which is there: {why}"))
+            .collect()
+    }
+
     fn missing_because(&self, name: &str) -> Option<String> {
         match self.probed().find(|probed| probed["capability"] == name) {
             None => Some("kchaos doctor does not know it".to_owned()),
@@ -62,8 +78,8 @@ mod tests {
 
     const REPORT: &str = r#"warning: something
         {"schema": "kchaos-doctor/1", "kernel": "6.1.0-56-amd64", "probed": [
-            {"capability": "btf", "missing_because": null},
-            {"capability": "tcx", "missing_because": "Invalid argument"}]}
+            {"capability": "btf", "name": "btf", "missing_because": null},
+            {"capability": "tcx", "name": "tcx", "missing_because": "Invalid argument"}]}
         "#;
 
     #[test]
@@ -74,6 +90,16 @@ mod tests {
         assert_eq!(
             diagnosis.lacking(&["btf", "tcx", "lsm"]),
             ["tcx: Invalid argument", "lsm: kchaos doctor does not know it"]
+        );
+    }
+
+    #[test]
+    fn a_test_must_not_be_skipped_for_what_is_there() {
+        let said = "skipped a: needs btf: it never runs\ntest a ... ignored\n\
+            skipped b: needs tcx: Invalid argument\ntest b ... ignored\n";
+        assert_eq!(
+            Diagnosis::read(REPORT).unwrap().contradicted(&Results::of(said)),
+            ["a was skipped for btf, which is there: it never runs"]
         );
     }
 

@@ -16,7 +16,8 @@ const GUEST: &str = include_str!("guest.sh");
 /// Modules that reach the host's files, unless they are built in.
 const FIRST: [&str; 4] = ["virtio_pci", "virtio_rng", "9pnet_virtio", "9p"];
 /// Modules that tests would otherwise wait for. Others are loaded when the kernel asks for them.
-const LOAD: &str = "veth dummy ifb sch_ingress cls_bpf act_bpf sch_fq sch_netem sch_tbf sch_htb fuse tun";
+const LOAD: &str =
+    "veth dummy ifb sch_ingress cls_bpf act_bpf sch_fq sch_prio sch_netem sch_tbf sch_htb fuse tun";
 
 /// What a guest shall do.
 pub(super) struct Guest<'a> {

@@ -69,7 +69,7 @@ pub(crate) struct VmArgs {
     tests: Option<PathBuf>,
     /// Runs the tests that one kernel is enough for on one of the lab's, as `cargo xtask test` does; else each kernel
     /// runs them.
-    #[arg(long, conflicts_with_all = ["kernels", "run"])]
+    #[arg(long, conflicts_with = "run")]
     in_turn: bool,
     /// Runs this in a shell of the guest instead of the tests.
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["native", "tests", "filter"])]

@@ -30,8 +30,6 @@ use crate::{
 const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
 /// Tells them which of how many it is, where those that one kernel is enough for are dealt out.
 const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
-/// Guests have two processors, but half of the time a test waits: for a lease to end, for an experiment's phase.
-const TEST_THREADS: &str = "4";
 
 /// How much of a console is shown when something went wrong.
 const EXCERPT_LINES: usize = 16;
@@ -104,11 +102,8 @@ impl Plan {
             steps.push((INSTEAD, command.clone()));
         } else if let Some(tests) = &self.programs.tests {
             let filter = self.filter.iter().map(|argument| argument.to_string_lossy());
-            let threads = (!filter.clone().any(|argument| argument.starts_with("--test-threads")))
-                .then(|| ["--test-threads", TEST_THREADS].map(str::to_owned));
             let words = std::iter::once(tests.display().to_string())
                 .chain(["--color=never".to_owned()])
-                .chain(threads.into_iter().flatten())
                 .chain(filter.map(|argument| argument.into_owned()));
             let words: Vec<_> = words.map(|word| quoted(&word)).collect();
             let folder = quoted(&root().join("tests").display().to_string());
@@ -220,6 +215,7 @@ impl Heard {
                     fs::write(&logs.doctor, diagnosis.json()).context("keeping the diagnosis")?;
                     let lacking = diagnosis.lacking(&self.kernel.must_have());
                     problems.extend(lacking.iter().map(|what| format!("this kernel must have {what}")));
+                    problems.extend(diagnosis.contradicted(&results));
                     problems.extend(support::problem(self.kernel.name(), diagnosis.report()));
                     missing = diagnosis.missing().into_iter().map(str::to_owned).collect();
                 }

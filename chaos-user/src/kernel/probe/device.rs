@@ -19,11 +19,11 @@ use rtnetlink::{
     },
 };
 
-use super::scratch;
+use super::{super::netem, scratch};
 use crate::target::netns::with_netlink;
 
 /// `struct tc_netem_qopt` with a limit of 1 (include/uapi/linux/pkt_sched.h, 6.18): netem insists on options.
-pub const NETEM_OPTIONS: [u8; 24] = {
+const NETEM_OPTIONS: [u8; 24] = {
     let mut options = [0; 24];
     let limit = 1_u32.to_ne_bytes();
     [options[4], options[5], options[6], options[7]] = limit;
@@ -31,6 +31,13 @@ pub const NETEM_OPTIONS: [u8; 24] = {
 };
 
 const TCA_OPTIONS: u16 = 2;
+
+/// Tries what packets wait in where there is no fq, one after the other.
+pub fn netem() -> Result<Option<String>, String> {
+    let prio = qdisc("prio", "sch_prio", Some(&netem::prio_options(0)))?;
+    let netem = qdisc("netem", "sch_netem", Some(&NETEM_OPTIONS))?;
+    Ok(netem.or(prio))
+}
 
 /// Tries a qdisc as the root of a device; says what else there is to know.
 pub fn qdisc(kind: &str, module: &str, options: Option<&[u8]>) -> Result<Option<String>, String> {

@@ -23,7 +23,7 @@ use crate::{
     kernel::{
         KernelError, attach, btf, counters,
         object::{self, Globals, ProbeGlobals},
-        qdisc,
+        qdisc::{self, FilterHandle},
         wire::Wire,
     },
     steady::sample::Sample,
@@ -78,7 +78,7 @@ fn at_clsact(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>, name: &str, direct
     let lo = scratch::lo()?;
     let added = lo.netns.run(|| qdisc::add_clsact(&lo.device.name)).and_then(|added| added);
     added.map_err(|error| error.to_string())?;
-    attach::clsact_filter(ebpf, name, direction, &lo).map_err(|error| why(&error))?;
+    attach::clsact_filter(ebpf, name, direction, &lo, FilterHandle::new(0)).map_err(|error| why(&error))?;
     cgroup.map_or(Ok(()), |cgroup| count(ebpf, &[judged], || send(cgroup, &lo)))
 }
 

@@ -61,8 +61,8 @@ fn try_all(wanted: &[Capability], patience: Patience) -> Result<Capabilities, Ke
 
 /// Whether it is tried by a program that reads the kernel's own account of a socket.
 const fn reads_sockets(capability: Capability) -> bool {
-    use Capability::{ClsactIngress, RetransmitTracepoint, TcxIngress};
-    matches!(capability, TcxIngress | ClsactIngress | RetransmitTracepoint)
+    use Capability::{ClsactIngress, RetransmitTracepoint, SockAddr, TcxIngress};
+    matches!(capability, TcxIngress | ClsactIngress | SockAddr | RetransmitTracepoint)
 }
 
 /// Where everything is tried, one thing at a time.
@@ -97,7 +97,7 @@ impl Bench {
                 hook::shape(&mut self.ebpf)?;
                 device::qdisc("fq", "sch_fq", None)
             }
-            Capability::Netem => device::qdisc("netem", "sch_netem", Some(&device::NETEM_OPTIONS)),
+            Capability::Netem => device::netem(),
             Capability::Ifb => device::ifb(),
         }
     }

@@ -1,0 +1,145 @@
+//! Programs that people use, in place of victims of our own: what a fault is to curl, redis-cli and dig, and to the
+//! servers that they ask.
+
+mod http;
+mod redis;
+mod resolver;
+
+use std::{
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use kchaos::target::Netns;
+
+use crate::{
+    Test,
+    controller::{self, Running},
+    lab::{Cgroup, Lab},
+    victim::Victim,
+};
+
+/// More than a server or a client takes to begin, in a guest that is emulated.
+const BEGINS_WITHIN: Duration = Duration::from_secs(20);
+
+pub fn tests() -> Vec<Test> {
+    [http::tests(), redis::tests(), resolver::tests()].into_iter().flatten().collect()
+}
+
+/// Who asks and who does not mind: two cgroups behind one wire, and one for who is asked.
+struct Scene {
+    /// A target must have somebody in it, or its network is unknown; clients come and go.
+    _resident: Victim,
+    lab: Lab,
+    cgroup: Cgroup,
+    neighbours: Cgroup,
+    servers: Cgroup,
+}
+
+impl Scene {
+    fn new() -> anyhow::Result<Self> {
+        let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+        let _resident = Victim::start(&lab, &cgroup)?;
+        Ok(Self { _resident, lab, cgroup, neighbours: Cgroup::new()?, servers: Cgroup::new()? })
+    }
+
+    /// Injects into who asks.
+    fn inject(&self, fault: &str) -> anyhow::Result<Running> {
+        controller::inject(&format!("{fault} --on {}", self.cgroup.target()))
+    }
+
+    /// Starts a server outside.
+    fn serve(&self, command: Command) -> anyhow::Result<Server> {
+        Server::start(&self.lab.outside, &self.servers, command)
+    }
+
+    /// A client inside, in a cgroup.
+    fn client(&self, cgroup: &Cgroup, words: &[&str]) -> anyhow::Result<Client> {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        let mut command = within(&cgroup.dir, &command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.lab.inside.run(|| command.spawn())?.with_context(|| words.join(" "))?;
+        Ok(Client(child))
+    }
+}
+
+/// Asks again and again until it is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + BEGINS_WITHIN;
+    while !is_so()? {
+        ensure!(Instant::now() < deadline, "it takes too long until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The same within a cgroup, from its very beginning: a socket belongs to the cgroup that it was made in.
+fn within(cgroup: &Path, program: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(cgroup);
+    shell.arg(program.get_program()).args(program.get_args());
+    // What a user's environment says of proxies is not about a network that only the test has.
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        shell.env_remove(variable);
+    }
+    shell
+}
+
+/// A client that runs.
+struct Client(Child);
+
+/// What came of a client.
+struct Done {
+    code: Option<i32>,
+    output: String,
+    said: String,
+}
+
+impl Client {
+    /// Waits until it has ended: each is told by an option of its own how long it may take.
+    fn done(self) -> anyhow::Result<Done> {
+        let Output { status, stdout, stderr } = self.0.wait_with_output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Done { code: status.code(), output: text(&stdout), said: text(&stderr) })
+    }
+
+    /// Ends it, whatever it does. What it has said so far counts.
+    fn stop(mut self) -> anyhow::Result<Done> {
+        self.0.kill()?;
+        self.done()
+    }
+}
+
+/// A server, ended when this goes.
+struct Server(Child);
+
+impl Server {
+    fn start(netns: &Netns, cgroup: &Cgroup, command: Command) -> anyhow::Result<Self> {
+        let mut command = within(&cgroup.dir, &command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let name = format!("{command:?}");
+        Ok(Self(netns.run(|| command.spawn())?.context(name)?))
+    }
+
+    /// Waits until it answers.
+    fn answers(mut self, ask: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<Self> {
+        wait_until("the server answers", || {
+            let ended = self.0.try_wait()?;
+            ensure!(ended.is_none(), "the server has ended: {ended:?}");
+            ask()
+        })?;
+        Ok(self)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
