@@ -28,6 +28,7 @@ pub mod rule;
 pub mod shape;
 pub mod sock;
 pub mod steady;
+pub mod syscall;
 pub mod when;
 
 pub use budget::Budget;

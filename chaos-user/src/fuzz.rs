@@ -8,7 +8,14 @@ use crate::{
         hypothesis::Metric,
         parse::{MAX_SPEC_BYTES, MAX_TARGETS, parse},
     },
-    fault::filter::Allow,
+    fault::{
+        filter::Allow,
+        syscall::{
+            Errors, SyscallSet,
+            filter::{Comm, FdKind, PathPattern, Tgid, User},
+            ladder::Forged,
+        },
+    },
     kernel::{host, journal, sweep},
     target::{Target, proc},
     units::{
@@ -53,6 +60,18 @@ pub fn values(text: &str) {
     if let Some(confidence) = understood(text, parse_confidence) {
         assert!((0.8..1.0).contains(&confidence));
     }
+}
+
+/// Which system calls, and what they fail with. By itself, as there are hundreds of names to compare with.
+pub fn calls(text: &str) {
+    both_ways(text, str::parse::<SyscallSet>, ToString::to_string);
+    both_ways(text, str::parse::<Errors>, ToString::to_string);
+    both_ways(text, str::parse::<PathPattern>, ToString::to_string);
+    both_ways(text, str::parse::<FdKind>, ToString::to_string);
+    both_ways(text, str::parse::<Comm>, ToString::to_string);
+    both_ways(text, str::parse::<User>, ToString::to_string);
+    both_ways(text, str::parse::<Tgid>, ToString::to_string);
+    both_ways(text, str::parse::<Forged>, ToString::to_string);
 }
 
 /// A target.

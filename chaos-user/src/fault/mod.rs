@@ -28,6 +28,7 @@ pub mod reorder;
 pub mod reset;
 mod show;
 pub mod spared;
+pub mod syscall;
 pub mod text;
 pub mod wanted;
 

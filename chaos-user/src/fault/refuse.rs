@@ -118,7 +118,7 @@ impl SocketCall {
 
     /// What it fails with in real life: the errors of connect(2), bind(2), sendto(2), socket(2) and setsockopt(2)
     /// of Linux and of POSIX.1-2024 that a socket of IP can give, and those of ip(7), udp(7), raw(7) and socket(7).
-    const fn plausible(self) -> &'static [&'static str] {
+    pub(super) const fn plausible(self) -> &'static [&'static str] {
         match self {
             Self::Connect => &[
                 "ECONNREFUSED",
