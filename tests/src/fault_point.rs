@@ -27,11 +27,11 @@ pub fn tests() -> Vec<Test> {
     tests![
         TCX: killed_at_every_step_of_a_tcx_injection;
         CLSACT: killed_at_every_step_of_a_clsact_injection;
-        HOLD_TCX: killed_at_every_step_of_a_delay_by_tcx;
-        HOLD: killed_at_every_step_of_a_delay_by_clsact;
-        HOLD_INGRESS_TCX: killed_at_every_step_of_a_delay_on_ingress_by_tcx;
-        HOLD_INGRESS: killed_at_every_step_of_a_delay_on_ingress_by_clsact;
-        NETEM: killed_at_every_step_of_a_delay_by_netem
+        HOLD_TCX on one kernel: killed_at_every_step_of_a_delay_by_tcx;
+        HOLD on one kernel: killed_at_every_step_of_a_delay_by_clsact;
+        HOLD_INGRESS_TCX on one kernel: killed_at_every_step_of_a_delay_on_ingress_by_tcx;
+        HOLD_INGRESS on one kernel: killed_at_every_step_of_a_delay_on_ingress_by_clsact;
+        NETEM on one kernel: killed_at_every_step_of_a_delay_by_netem
     ]
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use chaos_common::net::Direction;
 use kchaos::{
     kernel::Injection,
@@ -176,9 +176,14 @@ fn delay_both_ways_adds_up() -> anyhow::Result<()> {
     let (mut arriving, mut leaving) =
         (Lags::from(&lab, &victim, OUTSIDE)?, Lags::to(&lab, &victim, OUTSIDE)?);
     let stream = Stream::new(&lab, &victim, OUTSIDE)?;
+    // The machine may be late with one of them, a delay is with each.
     let round_trip = || {
-        let start = Instant::now();
-        stream.deliver(1).map(|()| start.elapsed())
+        let once = |_| {
+            let start = Instant::now();
+            stream.deliver(1).map(|()| start.elapsed())
+        };
+        let times = (0..5).map(once).collect::<Result<Vec<_>, _>>()?;
+        times.into_iter().min().context("none was asked for")
     };
     let before = round_trip()?;
     let kchaos = controller::inject(&format!("delay --by 50ms --direction both --on {}", cgroup.target()))?;
