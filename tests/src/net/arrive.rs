@@ -50,9 +50,8 @@ pub fn tests() -> Vec<Test> {
             reorder_on_ingress_lets_each_fifth_overtake;
         HOLD_INGRESS on one kernel: delay_on_ingress_can_be_limited_to_a_port,
             delay_on_ingress_in_a_dry_run_is_only_counted, delay_jitter_on_ingress_may_change_the_order,
-            delay_on_ingress_is_planned_as_a_change, rate_of_1_mbit_on_ingress_in_ipv6,
-            rate_both_ways_is_a_wire_each_way;
-        HOLD_INGRESS_TCX on one kernel: delays_on_ingress_of_two_injections_are_refused;
+            delay_on_ingress_is_planned_as_a_change, delays_on_ingress_of_two_injections_are_refused,
+            rate_of_1_mbit_on_ingress_in_ipv6, rate_both_ways_is_a_wire_each_way;
         HOLD_INGRESS_TCX: delay_on_ingress_is_seen_by_tcx_programs_before_it,
             without_its_ifb_a_delay_on_ingress_loses_nothing, delay_on_ingress_fails_without_link_layer;
         HOLD_INGRESS_NETEM: delay_on_ingress_keeps_bulk_tcp_as_fast_as_netem;
