@@ -18,6 +18,8 @@ use kchaos::{
 
 /// How long one measurement takes.
 pub const SECONDS: u32 = 2;
+/// How often a server that is busy is asked again.
+const PATIENCE: u32 = 10;
 
 /// What a stream came to.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +41,15 @@ pub fn stream_to(netns: &Netns, to: SocketAddr, streams: u32, seconds: u32) -> a
     let [streams, seconds] = [streams, seconds].map(|number| number.to_string());
     // The first second, in which TCP finds its speed, is left out.
     let arguments = ["-c", &address, "-p", &port, "-t", &seconds, "-P", &streams, "-O", "1", "-J"];
-    let output = netns.run(|| Command::new("iperf3").args(arguments).output())?.context("iperf3")?;
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3's report")?;
+    let mut report = report(netns, &arguments)?;
+    // What the measurement before has in its queues may keep the server from hearing of its end.
+    for _ in 0..PATIENCE {
+        if !report["error"].as_str().is_some_and(|error| error.contains("busy")) {
+            break;
+        }
+        thread::sleep(Duration::from_secs(1));
+        report = self::report(netns, &arguments)?;
+    }
     let number = |end: &str, field: &str| {
         let value = report["end"][end][field].as_f64();
         value.with_context(|| format!("iperf3: {}", report["error"]))
@@ -49,6 +58,11 @@ pub fn stream_to(netns: &Netns, to: SocketAddr, streams: u32, seconds: u32) -> a
         bits_per_s: number("sum_received", "bits_per_second")?,
         retransmits: number("sum_sent", "retransmits")?,
     })
+}
+
+fn report(netns: &Netns, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let output = netns.run(|| Command::new("iperf3").args(arguments).output())?.context("iperf3")?;
+    serde_json::from_slice(&output.stdout).context("iperf3's report")
 }
 
 /// Measures with a plan in force, whose counters are read all the while: the lease asks for signs of life.
