@@ -79,9 +79,9 @@ fn ping(netns: &Netns) -> anyhow::Result<RoundTrip> {
     let ping = || Command::new("ping").args(["-q", "-c", PINGS, "-i", "0.05", &address]).output();
     let output = netns.run(ping)?.context("ping")?;
     let text = String::from_utf8(output.stdout)?;
-    // `rtt min/avg/max/mdev = 0.033/0.045/0.086/0.012 ms`
+    // `rtt min/avg/max/mdev = 0.033/0.045/0.086/0.012 ms`, and `, pipe 4` where more than one is on its way
     let numbers = text.lines().find_map(|line| line.strip_prefix("rtt ")?.split(" = ").nth(1));
-    let numbers = numbers.and_then(|text| text.strip_suffix(" ms")).with_context(|| text.clone())?;
+    let numbers = numbers.and_then(|text| text.split(" ms").next()).with_context(|| text.clone())?;
     let numbers = numbers.split('/').map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
     ensure!(numbers.len() == 4, "{text}");
     Ok(RoundTrip { mean: numbers[1], mdev: numbers[3] })
