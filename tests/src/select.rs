@@ -10,6 +10,8 @@ use crate::{Test, need, times};
 const LAB_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
 /// Where the whole lab is run, it sets it to `1/4` for the second of four kernels.
 const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
+/// The task runner sets it where a test that fails is to be run once more, which it counts and lists.
+const AGAIN_VARIABLE: &str = "KCHAOS_TEST_AGAIN";
 
 /// On which kernels a test has something to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,15 @@ pub fn twice(tests: &[Test]) -> Option<&str> {
     tests.iter().map(|test| test.name.as_str()).find(|name| !names.insert(*name))
 }
 
+/// Runs a test that has failed once more, where it is to be.
+fn again(name: &str, run: fn() -> anyhow::Result<()>, error: anyhow::Error) -> anyhow::Result<()> {
+    if env::var_os(AGAIN_VARIABLE).is_none() {
+        return Err(error);
+    }
+    println!("failed once {name}: {}", format!("{error:#}").replace('\n', "; "));
+    run()
+}
+
 /// What runs a test; `None` if it need not run here, which is said.
 pub fn trial(test: Test, arguments: &Arguments) -> Option<Trial> {
     let Test { name, needs, kernels, run } = test;
@@ -82,7 +93,7 @@ pub fn trial(test: Test, arguments: &Arguments) -> Option<Trial> {
     }
     Some(Trial::test(name.clone(), move || {
         let started = Instant::now();
-        let result = run();
+        let result = run().or_else(|error| again(&name, run, error));
         times::note(name, started.elapsed());
         result.map_err(|error| Failed::from(format!("{error:#}")))
     }))

@@ -19,7 +19,7 @@ use crate::{
     tally::Tally,
     tidy,
     toolchain::{self, Toolchain},
-    vm::{self, Lab, Results},
+    vm::{self, AGAIN_VARIABLE, Lab, Results},
 };
 
 /// For how long each parser is fuzzed.
@@ -88,7 +88,7 @@ pub(crate) fn test(only: Option<Stage>, filter: &[OsString]) -> Result<ExitCode>
         if let Err(error) = &result {
             println!("error: {error:#}");
             if run.tally.failed() == failed_before {
-                run.tally.fail_once();
+                run.tally.fail_once(&format!("stage {}: {error:#}", stage.name()));
             }
         }
         let failed = result.is_err();
@@ -169,9 +169,12 @@ impl Run<'_> {
             }
             Err(error) => println!("no Docker for the tests that need it: {error:#}"),
         }
+        command.env(AGAIN_VARIABLE, "1");
         let output = run_tests(&mut command, &mut self.tally)?;
-        self.native = Some(Results::of(&output));
-        Ok(())
+        let results = Results::of(&output);
+        let problem = results.too_many_again();
+        self.native = Some(results);
+        problem.map_or(Ok(()), |problem| bail!(problem))
     }
 
     /// Fails in CI where there can be no lab: then tests that this kernel skips run nowhere.
@@ -259,6 +262,14 @@ fn summarize(stages: &[Stage], ended: &[Ended], tally: &Tally) {
     if !tally.skipped_names().is_empty() {
         println!("\nskipped:");
         tally.skipped_names().iter().for_each(|name| println!("  {name}"));
+    }
+    // Last, so that they are seen where only the end of a long output is.
+    let (failed, again) = tally.failures();
+    for (heading, names) in [("passed only when run again", again), ("failed", failed)] {
+        if !names.is_empty() {
+            println!("\n{heading}:");
+            names.iter().for_each(|name| println!("  {name}"));
+        }
     }
     println!("\n{tally}");
 }

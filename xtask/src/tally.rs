@@ -11,6 +11,9 @@ pub(crate) struct Tally {
     failed: u64,
     skipped: u64,
     skipped_names: Vec<String>,
+    failed_names: Vec<String>,
+    /// Passed only when run again, with why they had failed.
+    again: Vec<String>,
     /// From lines `skipped NAME: REASON`, which come before the test's own.
     reasons: BTreeMap<String, String>,
 }
@@ -24,6 +27,10 @@ impl Tally {
             self.skipped += number_before(summary, " ignored");
         } else if let Some((name, reason)) = line.strip_prefix("skipped ").and_then(|s| s.split_once(": ")) {
             self.reasons.insert(name.to_owned(), reason.to_owned());
+        } else if let Some(failed_once) = line.strip_prefix("failed once ") {
+            self.again.push(failed_once.to_owned());
+        } else if let Some(name) = line.strip_suffix("... FAILED").and_then(|l| l.strip_prefix("test ")) {
+            self.failed_names.push(name.trim_end().to_owned());
         } else if let Some((name, printed)) = ignored(line) {
             let reason = self.reasons.remove(name).map(|reason| format!(": {reason}"));
             self.skipped_names.push(format!("{name}{}", reason.as_deref().unwrap_or(printed)));
@@ -35,6 +42,8 @@ impl Tally {
         self.passed += lab.passed as u64;
         self.failed += lab.failed as u64;
         self.skip(lab.skipped);
+        self.failed_names.extend(lab.failures);
+        self.again.extend(lab.again);
     }
 
     /// Takes in what was skipped, each with where and why.
@@ -44,8 +53,14 @@ impl Tally {
     }
 
     /// A failure that is no test's: of a check, or of a program that could not be built or run.
-    pub(crate) fn fail_once(&mut self) {
+    pub(crate) fn fail_once(&mut self, what: &str) {
         self.failed += 1;
+        self.failed_names.push(what.to_owned());
+    }
+
+    /// What failed, by name, and tests that passed only when they were run again.
+    pub(crate) fn failures(&self) -> (&[String], &[String]) {
+        (&self.failed_names, &self.again)
     }
 
     /// How many failed.
@@ -92,6 +107,7 @@ mod tests {
             test result: ok. 41 passed; 0 failed; 2 ignored; 0 measured; 7 filtered out\n";
         output.lines().for_each(|line| tally.read(line));
         assert_eq!(tally.to_string(), "42 passed, 1 failed, 3 skipped");
+        assert_eq!(tally.failures().0, ["a::d"]);
         assert_eq!(
             tally.skipped_names(),
             ["a::c, needs Docker", "src/lib.rs - f (line 3)", "net::slow: needs tcx: no"]
@@ -104,7 +120,13 @@ mod tests {
         "skipped a: needs tcx: no\ntest a ... ignored\ntest result: ok. 1 passed; 0 failed; 1 ignored\n"
             .lines()
             .for_each(|line| tally.read(line));
-        tally.add(Totals { passed: 7, failed: 1, skipped: vec!["a on deb61: needs tcx: no".into()] });
+        tally.add(Totals {
+            passed: 7,
+            failed: 1,
+            skipped: vec!["a on deb61: needs tcx: no".into()],
+            failures: vec!["b on deb61".into()],
+            again: Vec::new(),
+        });
         assert_eq!(tally.to_string(), "8 passed, 1 failed, 2 skipped");
         assert_eq!(tally.skipped_names(), ["a: needs tcx: no", "a on deb61: needs tcx: no"]);
     }
@@ -112,7 +134,8 @@ mod tests {
     #[test]
     fn a_failed_check_counts_as_one_failure() {
         let mut tally = Tally::default();
-        tally.fail_once();
+        tally.fail_once("tidy");
         assert_eq!(tally.to_string(), "0 passed, 1 failed, 0 skipped");
+        assert_eq!(tally.failures().0, ["tidy"]);
     }
 }

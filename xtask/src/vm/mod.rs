@@ -37,6 +37,7 @@ use kernels::{LabKernel, Source};
 use programs::Programs;
 use qemu::Accel;
 pub(crate) use results::Results;
+pub(crate) use run::AGAIN_VARIABLE;
 use run::Report;
 pub(crate) use summary::Totals;
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// How many tests of a run may fail and pass when they are run again. They are timed, on machines that others use too.
+const MOST_AGAIN: usize = 4;
+
 /// What came of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -23,6 +26,8 @@ pub(crate) struct Results {
     reasons: BTreeMap<String, String>,
     /// A test that was announced, and whose outcome is on a later line.
     pending: Option<String>,
+    /// From lines `failed once NAME: WHY`.
+    once: BTreeMap<String, String>,
     /// What `test result:` lines said: how many there were.
     announced: Option<u64>,
 }
@@ -42,6 +47,8 @@ impl Results {
             if let Some((name, reason)) = skipped.split_once(": ") {
                 self.reasons.insert(name.to_owned(), reason.to_owned());
             }
+        } else if let Some((name, why)) = line.strip_prefix("failed once ").and_then(|l| l.split_once(": ")) {
+            self.once.insert(name.to_owned(), why.to_owned());
         } else if let Some((name, _)) = line.strip_prefix("left out ").and_then(|left| left.split_once(": "))
         {
             self.tests.insert(name.to_owned(), Outcome::LeftOut);
@@ -88,6 +95,29 @@ impl Results {
     /// Every test, by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Outcome)> {
         self.tests.iter().map(|(name, outcome)| (name.as_str(), outcome))
+    }
+
+    /// Tests that failed, were run again and passed then, each with why it failed.
+    pub(crate) fn passed_again(&self) -> impl Iterator<Item = (&str, &str)> {
+        let once = self.once.iter().map(|(name, why)| (name.as_str(), why.as_str()));
+        once.filter(|(name, _)| self.get(name) == Some(&Outcome::Passed))
+    }
+
+    /// Names of those that failed.
+    pub(super) fn failed(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter(|(_, outcome)| **outcome == Outcome::Failed).map(|(name, _)| name)
+    }
+
+    /// A problem if so many had to be run again that chance is no reason for it.
+    pub(crate) fn too_many_again(&self) -> Option<String> {
+        let names: Vec<_> = self.passed_again().map(|(name, _)| name).collect();
+        (names.len() > MOST_AGAIN).then(|| {
+            format!(
+                "{} tests passed only when run again, {MOST_AGAIN} may: {}",
+                names.len(),
+                names.join(", ")
+            )
+        })
     }
 
     /// How many tests there were for this kernel.
@@ -152,6 +182,18 @@ mod tests {
         );
         assert_eq!(results.get("report::says"), Some(&Outcome::LeftOut));
         assert_eq!((results.len(), results.counts(), results.unread()), (1, (1, 0, 0), 0));
+    }
+
+    #[test]
+    fn a_test_that_passed_when_run_again_is_told() {
+        let said =
+            |name: &str, outcome: &str| format!("failed once {name}: late\ntest {name} ... {outcome}\n");
+        let results = Results::of(&(said("a", "ok") + &said("b", "FAILED")));
+        assert_eq!(results.passed_again().collect::<Vec<_>>(), [("a", "late")]);
+        assert_eq!(results.failed().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(results.too_many_again(), None);
+        let many: String = ["a", "b", "c", "d", "e"].map(|name| said(name, "ok")).concat();
+        assert!(Results::of(&many).too_many_again().unwrap().starts_with("5 tests passed only"));
     }
 
     #[test]

@@ -31,6 +31,9 @@ const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
 /// Tells them which of how many it is, where those that one kernel is enough for are dealt out.
 const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
 
+/// Has a test that fails run once more; the results tell which passed then.
+pub(crate) const AGAIN_VARIABLE: &str = "KCHAOS_TEST_AGAIN";
+
 /// How much of a console is shown when something went wrong.
 const EXCERPT_LINES: usize = 16;
 
@@ -112,7 +115,11 @@ impl Plan {
         let modules = bootable.modules.as_deref();
         let folders = [root(), target_dir()].into_iter().chain(self.programs.folders());
         let turn = self.in_turn.then(|| (TURN_VARIABLE, kernel.turn()));
-        let variables = [(KCHAOS_VARIABLE, kchaos), (KERNEL_VARIABLE, kernel.name().to_owned())];
+        let variables = [
+            (KCHAOS_VARIABLE, kchaos),
+            (KERNEL_VARIABLE, kernel.name().to_owned()),
+            (AGAIN_VARIABLE, "1".to_owned()),
+        ];
         Guest {
             modules,
             folders: folders.chain(modules.map(PathBuf::from)).collect(),
@@ -222,6 +229,7 @@ impl Heard {
                 Err(error) => problems.push(format!("{error:#}\n{}", self.doctor.trim_end())),
             }
         }
+        problems.extend(results.too_many_again());
         problems.extend(verified::problem(self.kernel.name(), &self.tests));
         Ok(Report {
             kernel: self.kernel,

@@ -23,6 +23,10 @@ pub(crate) struct Totals {
     pub(crate) failed: usize,
     /// Each that was skipped, where and why.
     pub(crate) skipped: Vec<String>,
+    /// What failed, and where.
+    pub(crate) failures: Vec<String>,
+    /// Each that passed only when it was run again, where, and why it had failed.
+    pub(crate) again: Vec<String>,
 }
 
 impl Totals {
@@ -46,6 +50,11 @@ pub(super) fn report(reports: &[Report], native: Option<&Results>, whole: bool) 
     let mut columns: Vec<Column<'_>> =
         reports.iter().map(|report| (report.kernel.name(), &report.results)).collect();
     let skipped = skipped(&columns);
+    let again = told(&columns, |results| {
+        results.passed_again().map(|(name, why)| (name.to_owned(), format!(": {why}"))).collect()
+    });
+    let mut failures =
+        told(&columns, |results| results.failed().map(|name| (name.to_owned(), String::new())).collect());
     columns.extend(native.map(|results| (NATIVE, results)));
     kernels(reports, native);
     if columns.iter().any(|(_, results)| results.len() > 0) {
@@ -57,8 +66,15 @@ pub(super) fn report(reports: &[Report], native: Option<&Results>, whole: bool) 
     if !nowhere.is_empty() {
         println!("\n✗ ran nowhere: {}", nowhere.join(", "));
     }
+    for report in reports {
+        let first = |problem: &String| problem.lines().next().unwrap_or_default().to_owned();
+        failures.extend(
+            report.problems.iter().map(|problem| format!("{}: {}", report.kernel.name(), first(problem))),
+        );
+    }
+    failures.extend(nowhere.iter().map(|name| format!("{name} ran nowhere")));
     let (passed, failed) = totals(reports);
-    Totals { passed, failed: failed + nowhere.len(), skipped }
+    Totals { passed, failed: failed + nowhere.len(), skipped, failures, again }
 }
 
 fn kernels(reports: &[Report], native: Option<&Results>) {
@@ -87,12 +103,19 @@ fn kernels(reports: &[Report], native: Option<&Results>) {
 
 /// Each test that was skipped: its name, where and why.
 fn skipped(columns: &[Column<'_>]) -> Vec<String> {
-    let of = |(kernel, results): &Column<'_>| {
+    told(columns, |results| {
         let skipped = results.iter().filter_map(|(name, outcome)| match outcome {
-            Outcome::Skipped(reason) => Some(format!("{name} on {kernel}: {reason}")),
+            Outcome::Skipped(reason) => Some((name.to_owned(), format!(": {reason}"))),
             _ => None,
         });
-        skipped.collect::<Vec<_>>()
+        skipped.collect()
+    })
+}
+
+/// `NAME on KERNEL…` of what `which` finds in each column.
+fn told(columns: &[Column<'_>], which: impl Fn(&Results) -> Vec<(String, String)>) -> Vec<String> {
+    let of = |(kernel, results): &Column<'_>| {
+        which(results).into_iter().map(|(name, more)| format!("{name} on {kernel}{more}")).collect::<Vec<_>>()
     };
     columns.iter().flat_map(of).collect()
 }
@@ -130,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_failure_anywhere_is_one() {
-        let totals = Totals { passed: 3, failed: 1, skipped: vec!["a on deb61: b".into()] };
+        let totals =
+            Totals { passed: 3, failed: 1, skipped: vec!["a on deb61: b".into()], ..Totals::default() };
         assert_eq!(totals.to_string(), "3 passed, 1 failed, 1 skipped");
         assert!(totals.check().is_err());
         assert!(Totals::default().check().is_ok());
