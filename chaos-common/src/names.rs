@@ -58,6 +58,12 @@ pub mod program {
         DUPLICATE_EGRESS = "duplicate_egress",
         /// tc ingress: hands over copies of what arrives at a device.
         DUPLICATE_INGRESS = "duplicate_ingress",
+        /// LSM, or fmod_ret: fails calls, and makes them pretend or signal.
+        CALL_HOOK = "call_hook",
+        /// kprobe: the same.
+        CALL_OVERRIDE = "call_override",
+        /// fentry: a call begins whose first answer is remembered.
+        CALL_BEGIN = "call_begin",
         /// cgroup_skb egress: counts only.
         STEADY_EGRESS = "steady_egress",
         /// cgroup_skb ingress: counts only.
@@ -132,6 +138,16 @@ pub mod map {
         DUPLICATIONS = "DUPLICATIONS",
         /// slot → [`Counters`](crate::Counters), per CPU.
         STEADY = "STEADY",
+        /// [`CallKey`](crate::syscall::CallKey) → [`CallEntry`](crate::syscall::CallEntry).
+        CALLS = "CALLS",
+        /// rule → [`CallEffect`](crate::syscall::CallEffect).
+        CALL_EFFECTS = "CALL_EFFECTS",
+        /// rule → [`CallFilter`](crate::syscall::CallFilter).
+        CALL_FILTERS = "CALL_FILTERS",
+        /// rule × pattern → [`PathTable`](crate::syscall::PathTable).
+        CALL_PATHS = "CALL_PATHS",
+        /// Thread → [`Remembered`](crate::syscall::Remembered).
+        CALL_MEMORY = "CALL_MEMORY",
         /// 0 → `u64`: how often probe programs met a process of the probe.
         PROBE_HITS = "PROBE_HITS",
     }
@@ -152,6 +168,10 @@ pub mod global {
         COPY = "COPY",
         /// [`SockLayout`](crate::steady::SockLayout).
         SOCK_LAYOUT = "SOCK_LAYOUT",
+        /// [`CallLayout`](crate::syscall::CallLayout).
+        CALL_LAYOUT = "CALL_LAYOUT",
+        /// [`CallPoint`](crate::syscall::CallPoint); another for each load.
+        POINT = "POINT",
         /// `u64`: id of the cgroup that a probe has made for itself; 0 is none.
         PROBE_CGROUP = "PROBE_CGROUP",
         /// `i32`: what probe programs make their hooks return.

@@ -69,9 +69,14 @@ pub fn any(
 
 /// The same by the fine clock, for kinds of programs that have no other.
 #[inline(always)]
-pub fn any_by_fine_clock(rules: u64, slot: u32, clauses: impl Fn() -> u64) -> Option<u32> {
+pub fn any_by_fine_clock(
+    rules: u64,
+    slot: u32,
+    clauses: impl Fn() -> u64,
+    applies: impl Fn(u32) -> bool,
+) -> Option<u32> {
     // SAFETY: the helper has no preconditions.
-    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, 1, clauses, |_| true)
+    any_by(|| unsafe { bpf_ktime_get_ns() }, rules, slot, 1, clauses, applies)
 }
 
 #[inline(always)]

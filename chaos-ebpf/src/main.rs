@@ -15,6 +15,7 @@ mod probe;
 mod skb;
 mod sock;
 mod steady;
+mod syscall;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use chaos_common::{
     Corruption, Counters, Duplication, Leaps, Lease, Rule, RuleState, RuleStats, Target,
@@ -14,6 +14,10 @@ use chaos_common::{
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
     sock::Refusal,
     steady::SockLayout,
+    syscall::{
+        CallEffect, CallEntry, CallFilter, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable,
+        REMEMBERED, Remembered, point,
+    },
 };
 
 use crate::net::{dns::Query, turn::Answer};
@@ -120,6 +124,26 @@ pub static STEADY: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_SLO
 #[map]
 pub static PROBE_HITS: Array<u64> = Array::with_max_entries(1, 0);
 
+/// Which calls are judged where, and by which rules.
+#[map]
+pub static CALLS: HashMap<CallKey, CallEntry> = HashMap::with_max_entries(MAX_CALLS, 0);
+
+/// What each rule does to calls.
+#[map]
+pub static CALL_EFFECTS: Array<CallEffect> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Which calls each rule is for.
+#[map]
+pub static CALL_FILTERS: Array<CallFilter> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Patterns of paths, for each rule as many as there may be.
+#[map]
+pub static CALL_PATHS: Array<PathTable> = Array::with_max_entries(MAX_RULES * MAX_PATHS as u32, 0);
+
+/// What each thread was answered in the call that it is in.
+#[map]
+pub static CALL_MEMORY: LruHashMap<u32, Remembered> = LruHashMap::with_max_entries(REMEMBERED, 0);
+
 /// At which depths of the cgroup hierarchy targets sit.
 #[unsafe(no_mangle)]
 pub static LEVELS: Levels = Levels { count: 0, level: [0; MAX_LEVELS] };
@@ -143,6 +167,16 @@ pub static COPY: u32 = 0;
 /// Where this kernel keeps a socket's cgroup.
 #[unsafe(no_mangle)]
 pub static SOCK_LAYOUT: SockLayout = SockLayout::UNKNOWN;
+
+/// Where this kernel keeps what a call is about.
+#[unsafe(no_mangle)]
+pub static CALL_LAYOUT: CallLayout = CallLayout::UNKNOWN;
+
+/// Where a program stands. In a section of its own, as it is another for each load; as it is here it is that of kprobes, which
+/// are at the functions of calls.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.point")]
+pub static POINT: CallPoint = CallPoint { is: point::FUNCTION, ..CallPoint::NONE };
 
 /// The cgroup that a probe has made for itself; 0 is none.
 #[unsafe(no_mangle)]

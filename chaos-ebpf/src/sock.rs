@@ -161,7 +161,7 @@ fn concerned(hook: usize, owner: Owner) -> Option<Subject> {
 fn option_gate(hook: usize, owner: Owner, clauses: impl Fn() -> u64) -> Option<u32> {
     let subject = concerned(hook, owner)?;
     let clauses = || if uses(uses::CLAUSES) { clauses() } else { 0 };
-    gate::any_by_fine_clock(subject.rules, subject.slot, clauses)
+    gate::any_by_fine_clock(subject.rules, subject.slot, clauses, |_| true)
 }
 
 /// Refuses if a rule says so, with that rule's error.

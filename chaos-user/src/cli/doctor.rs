@@ -52,7 +52,7 @@ impl<'a> Explained<'a> {
 pub fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
     let names = nix::sys::utsname::uname()?;
     let hierarchy = Hierarchy::find();
-    let Capabilities { probed } = diagnose()?;
+    let Capabilities { probed, .. } = diagnose()?;
     let diagnosis = Diagnosis {
         schema: "kchaos-doctor/1",
         kernel: names.release().to_string_lossy().into_owned(),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use chaos_common::{names::program, net::Direction};
+use chaos_common::{names::program, net::Direction, syscall::CallPoint};
 
 use super::{
     Fault,
     mechanism::Mechanism,
     net::Hook,
     plan::{PlanError, PlannedRule, Way},
+    syscall::point::{CallPlace, PlannedPoint, Points},
 };
 use crate::{
     experiment::hypothesis::Metric,
@@ -44,6 +45,13 @@ pub enum Attachment {
         program: &'static str,
         /// Where.
         cgroup: Cgroup,
+    },
+    /// A program where system calls pass, on the whole host.
+    Call {
+        /// Where.
+        at: CallPlace,
+        /// What it must know.
+        point: CallPoint,
     },
     /// Requests to sock_diag, from the controller.
     SockDiag {
@@ -105,6 +113,7 @@ pub struct Place {
 /// Counters first, so that nothing is injected uncounted.
 pub fn attachments(
     rules: &[PlannedRule],
+    points: &Points,
     scope: &Scope,
     metrics: &[Metric],
 ) -> Result<Vec<Attachment>, PlanError> {
@@ -142,8 +151,12 @@ pub fn attachments(
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSock { program, cgroup }));
             }
-            // No program of ours asks it.
-            Mechanism::SockDiag => {}
+            // No program of ours asks it, and system calls are met at points of their own.
+            Mechanism::SockDiag
+            | Mechanism::Lsm
+            | Mechanism::FmodRetSecurity
+            | Mechanism::FmodRetSyscall
+            | Mechanism::Kprobe => {}
             Mechanism::CgroupSkbIngress => {
                 let experiment = topmost(scope, |group| group == Group::Experiment);
                 attachments.extend(experiment.map(|cgroup| Attachment::CgroupSkb {
@@ -154,6 +167,13 @@ pub fn attachments(
             }
         }
     }
+    let begin = |function: &String| Attachment::Call {
+        at: CallPlace::Begin(function.clone()),
+        point: CallPoint::NONE,
+    };
+    attachments.extend(points.begins.iter().map(begin));
+    let call = |planned: &PlannedPoint| Attachment::Call { at: planned.at.clone(), point: planned.point };
+    attachments.extend(points.points.iter().map(call));
     for (number, planned) in (0..).zip(rules) {
         if let Fault::Reset(reset) = &planned.fault {
             attachments.extend(reset.attachments(number, scope));

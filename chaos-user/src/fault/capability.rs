@@ -76,7 +76,7 @@ impl Capability {
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 13] = [
+    pub const PLANNABLE: [Self; 18] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -90,6 +90,11 @@ impl Capability {
         Self::Ifb,
         Self::Netem,
         Self::SockDestroy,
+        Self::Lsm,
+        Self::FmodRetSecurity,
+        Self::FmodRetSyscall,
+        Self::Kprobe,
+        Self::Override,
     ];
 
     /// As users read it.
@@ -196,12 +201,20 @@ pub struct Probed {
 pub struct Capabilities {
     /// Every capability that was tried.
     pub probed: Vec<Probed>,
+    /// Functions that were looked for and are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 impl Capabilities {
     /// Whether the kernel has it. What was not tried is not there.
     pub fn has(&self, capability: Capability) -> bool {
         self.probed.iter().any(|probed| probed.capability == capability && probed.missing_because.is_none())
+    }
+
+    /// Whether a function is there that was looked for.
+    pub fn has_function(&self, function: &String) -> bool {
+        !self.lacking.contains(function)
     }
 
     /// All but these.
@@ -215,7 +228,7 @@ impl Capabilities {
                 note: None,
             })
             .collect();
-        Self { probed }
+        Self { probed, lacking: Vec::new() }
     }
 }
 

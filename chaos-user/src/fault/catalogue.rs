@@ -4,6 +4,7 @@
 use super::{
     Fault, corrupt, course, delay, dns, duplicate, filter, limits, loss, partition, pattern, rate, refuse,
     reorder, reset,
+    syscall::{call, entries},
     text::{FieldError, Given},
 };
 use crate::units;
@@ -103,6 +104,12 @@ pub static CATALOGUE: &[FaultEntry] = &[
     dns::ENTRY,
     refuse::ENTRY,
     reset::ENTRY,
+    entries::ERRNO,
+    entries::RETVAL,
+    entries::SIGNAL,
+    entries::ALLOC,
+    entries::DISK,
+    entries::FDS,
 ];
 
 /// The parameters that faults have in common, by topic. They are documented once, in docs/faults/common.md.
@@ -112,6 +119,8 @@ pub static COMMON: &[&[Parameter]] = &[
     filter::PARAMETERS,
     limits::PARAMETERS,
     &[course::PULSE_PARAMETER],
+    &[call::SYSCALLS],
+    call::FILTER,
 ];
 
 /// The fault of that name.

@@ -282,7 +282,7 @@ pub fn queues(
 fn most_held(rule: &PlannedRule) -> Duration {
     match &rule.fault {
         Fault::Net(net) => net.effect.most_held(),
-        Fault::Refuse(_) | Fault::Reset(_) => Duration::ZERO,
+        Fault::Refuse(_) | Fault::Reset(_) | Fault::Call(_) => Duration::ZERO,
     }
 }
 
@@ -343,7 +343,7 @@ pub(super) mod tests {
         let target = "cgroup:/web".parse().expect("a target");
         let namespaces = vec![Namespace { netns, devices, is_held: false }];
         Scope {
-            members: vec![Member { group: Group::Experiment, target, cgroup, namespaces }],
+            members: vec![Member { group: Group::Experiment, target, cgroup, namespaces, ring: None }],
             spared: Vec::new(),
         }
     }

@@ -30,11 +30,19 @@ pub enum Mechanism {
     CgroupSock,
     /// Requests to sock_diag, in the target's network namespaces.
     SockDiag,
+    /// Programs at hooks of the security modules.
+    Lsm,
+    /// Programs in the place of the functions that run these hooks.
+    FmodRetSecurity,
+    /// Programs in the place of the functions of system calls.
+    FmodRetSyscall,
+    /// The same by kprobes.
+    Kprobe,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::TcxEgress,
         Self::ClsactEgress,
         Self::TcxIngress,
@@ -45,6 +53,10 @@ impl Mechanism {
         Self::Netem,
         Self::CgroupSock,
         Self::SockDiag,
+        Self::Lsm,
+        Self::FmodRetSecurity,
+        Self::FmodRetSyscall,
+        Self::Kprobe,
     ];
 
     /// As users read and write it.
@@ -60,6 +72,10 @@ impl Mechanism {
             Self::Netem => "netem",
             Self::CgroupSock => "cgroup-sock",
             Self::SockDiag => "sock-diag",
+            Self::Lsm => "lsm",
+            Self::FmodRetSecurity => "fmod-ret-security",
+            Self::FmodRetSyscall => "fmod-ret-syscall",
+            Self::Kprobe => "kprobe",
         }
     }
 
@@ -76,6 +92,10 @@ impl Mechanism {
             Self::Netem => Capability::Netem,
             Self::CgroupSock => Capability::SockAddr,
             Self::SockDiag => Capability::SockDestroy,
+            Self::Lsm => Capability::Lsm,
+            Self::FmodRetSecurity => Capability::FmodRetSecurity,
+            Self::FmodRetSyscall => Capability::FmodRetSyscall,
+            Self::Kprobe => Capability::Override,
         }
     }
 }
@@ -98,6 +118,9 @@ pub struct Unplannable {
 impl fmt::Display for Unplannable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "this kernel cannot do {}:", self.what)?;
+        if self.tried.is_empty() {
+            f.write_str(" it has no such call, or no place to meet it;")?;
+        }
         for (mechanism, lacked) in &self.tried {
             write!(f, " {mechanism} needs {lacked} ({});", lacked.provided_by())?;
         }

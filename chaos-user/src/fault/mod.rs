@@ -39,6 +39,7 @@ pub use net::{NetEffect, NetFault};
 pub use pattern::Pattern;
 pub use refuse::RefuseFault;
 pub use reset::ResetFault;
+pub use syscall::CallFault;
 
 /// What goes wrong, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +50,8 @@ pub enum Fault {
     Refuse(RefuseFault),
     /// Established connections are destroyed.
     Reset(ResetFault),
+    /// Something happens to system calls.
+    Call(CallFault),
 }
 
 impl Fault {
@@ -58,6 +61,7 @@ impl Fault {
             Self::Net(net) => net.effect.name(),
             Self::Refuse(_) => refuse::ENTRY.name,
             Self::Reset(_) => reset::ENTRY.name,
+            Self::Call(call) => call.name,
         }
     }
 
@@ -67,15 +71,17 @@ impl Fault {
             Self::Net(net) => format!("{} {}", net.effect.name(), net.direction),
             Self::Refuse(refuse) => refuse.label(),
             Self::Reset(_) => reset::ENTRY.name.to_owned(),
+            Self::Call(call) => call.label(),
         }
     }
 
-    /// Which packets and connections it is for.
-    pub const fn filter(&self) -> &NetFilter {
+    /// Which packets and connections it is for, if it is about these.
+    pub const fn filter(&self) -> Option<&NetFilter> {
         match self {
-            Self::Net(net) => &net.filter,
-            Self::Refuse(refuse) => &refuse.filter,
-            Self::Reset(reset) => &reset.filter,
+            Self::Net(net) => Some(&net.filter),
+            Self::Refuse(refuse) => Some(&refuse.filter),
+            Self::Reset(reset) => Some(&reset.filter),
+            Self::Call(_) => None,
         }
     }
 
@@ -85,6 +91,7 @@ impl Fault {
             Self::Net(net) => &net.pattern,
             Self::Refuse(refuse) => &refuse.pattern,
             Self::Reset(reset) => &reset.pattern,
+            Self::Call(call) => &call.pattern,
         }
     }
 
@@ -94,6 +101,7 @@ impl Fault {
             Self::Net(net) => &net.limits,
             Self::Refuse(refuse) => &refuse.limits,
             Self::Reset(reset) => &reset.limits,
+            Self::Call(call) => &call.limits,
         }
     }
 
@@ -101,7 +109,7 @@ impl Fault {
     pub const fn occurrences(&self) -> &'static str {
         match self {
             Self::Net(_) => "packets",
-            Self::Refuse(_) => "such calls",
+            Self::Refuse(_) | Self::Call(_) => "such calls",
             Self::Reset(_) => "established connections",
         }
     }

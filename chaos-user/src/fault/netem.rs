@@ -86,7 +86,7 @@ fn only(rules: &[PlannedRule], targets: usize) -> Result<(Netem, Duration), Hold
     let count = by_netem().count();
     let one = by_netem().find_map(|rule| match &rule.fault {
         Fault::Net(net) => Some((rule, net, netem(&net.effect, net.limits.seed)?)),
-        Fault::Refuse(_) | Fault::Reset(_) => None,
+        Fault::Refuse(_) | Fault::Reset(_) | Fault::Call(_) => None,
     });
     let Some((rule, net, netem)) = one.filter(|_| count == 1) else {
         return Err(HoldError::OneByNetem { count });

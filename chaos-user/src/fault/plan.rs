@@ -8,6 +8,7 @@ use chaos_common::{
     net::{Direction, MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
     shape::{MAX_SHAPES, Shape},
+    syscall::{CallEffect, CallFilter, MAX_CALLS},
 };
 
 pub use super::attachment::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank};
@@ -24,6 +25,10 @@ use super::{
     netem,
     show::way,
     spared::{self, Spared},
+    syscall::{
+        Syscall,
+        point::{PlannedCall, Points},
+    },
 };
 use crate::{
     experiment::hypothesis::Metric,
@@ -47,6 +52,8 @@ pub struct Plan {
     pub attachments: Vec<Attachment>,
     /// What is changed on the host then, in order.
     pub host_changes: Vec<HostChange>,
+    /// Where system calls are judged.
+    pub points: Points,
     /// Metrics that will be measured.
     pub metrics: Vec<Metric>,
     /// What a human should know before saying yes.
@@ -68,6 +75,10 @@ pub struct PlannedRule {
     pub queues: Vec<Mechanism>,
     /// How the controller does it itself, where no program does.
     pub ourselves: Option<Mechanism>,
+    /// The system calls that it is for, and how each is met.
+    pub calls: Vec<PlannedCall>,
+    /// Those that this kernel has no way for.
+    pub unmet: Vec<Syscall>,
 }
 
 /// What the programs of a fault need to know besides its rule. Each kind has a map of its own, by rule number.
@@ -90,6 +101,13 @@ pub enum Parameters {
     Corrupt(Corruption),
     /// Of a fault that duplicates.
     Duplicate(Duplication),
+    /// What happens to system calls, and to which.
+    Call {
+        /// What.
+        effect: CallEffect,
+        /// Which, but for the paths.
+        filter: CallFilter,
+    },
 }
 
 /// How a fault is done to what goes one way.
@@ -143,6 +161,29 @@ pub enum Note {
         /// What.
         entries: Vec<Spared>,
     },
+    /// Some calls of a class are not met here.
+    NotMet {
+        /// The fault.
+        fault: &'static str,
+        /// Which.
+        calls: Vec<Syscall>,
+    },
+    /// A part of a call's occurrences is not met.
+    Misses {
+        /// The call.
+        call: Syscall,
+        /// Which part.
+        misses: &'static str,
+    },
+    /// A call is met when it has done something already.
+    CallsFirst {
+        /// The call.
+        call: Syscall,
+        /// What.
+        after: &'static str,
+    },
+    /// Programs at the host's system calls.
+    CallPrograms,
     /// Cannot be measured here.
     NotMeasured {
         /// What.
@@ -223,6 +264,24 @@ pub enum PlanError {
     /// Packets cannot be held back there.
     #[error(transparent)]
     Hold(#[from] HoldError),
+    /// Some of what the target does would pass by.
+    #[error(
+        "{fault}: {target} uses io_uring (process {process}), and this kernel meets {call} only at the call itself, which \
+         rings pass by; write `io_uring: ignore` (`--io-uring ignore`) if that will do"
+    )]
+    Rings {
+        /// The fault.
+        fault: &'static str,
+        /// As asked.
+        target: String,
+        /// Who.
+        process: u32,
+        /// What would pass by.
+        call: Syscall,
+    },
+    /// Too many pairs of a point and a call.
+    #[error("{0} system calls at one point or another; at most {MAX_CALLS}: choose fewer calls")]
+    TooManyCalls(usize),
     /// Nothing to meet packets at.
     #[error(
         "{target}: its network namespace has no device that is up besides lo, where packets could be met"
@@ -252,6 +311,7 @@ pub fn plan(
             Fault::Net(net) => plan_net(net, capabilities, options, &mut clauses),
             Fault::Refuse(refuse) => refuse.plan(capabilities, options, &mut clauses),
             Fault::Reset(reset) => reset.plan(capabilities, options),
+            Fault::Call(call) => call.plan(capabilities, options),
         })
         .collect::<Result<Vec<_>, _>>()?;
     for planned in &mut rules {
@@ -267,10 +327,12 @@ pub fn plan(
     clauses.config.rules = hook_rules(&rules);
     clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
     let (metrics, mut notes) = measurable(capabilities, options)?;
-    let attachments = attachments(&rules, scope, &metrics)?;
+    let points = planned_points(&rules, scope)?;
+    let attachments = attachments(&rules, &points, scope, &metrics)?;
     let (host_changes, known) = to_hold(&rules, scope, options.dry_run)?;
     notes.extend(known);
     notes.extend(residue(&attachments));
+    notes.extend(of_calls(&rules));
     notes.extend(named);
     Ok(Plan {
         host_changes,
@@ -279,6 +341,7 @@ pub fn plan(
         rules,
         clauses,
         spared,
+        points,
         attachments,
         metrics,
         notes,
@@ -306,7 +369,16 @@ fn plan_net(
     };
     let rule = rule(&net.pattern, &net.limits, clauses, options);
     let parameters = if by_netem { netem::parameters(&net.effect) } else { net.effect.parameters() };
-    Ok(PlannedRule { fault: Fault::Net(net.clone()), rule, parameters, ways, queues, ourselves: None })
+    Ok(PlannedRule {
+        fault: Fault::Net(net.clone()),
+        rule,
+        parameters,
+        ways,
+        queues,
+        ourselves: None,
+        calls: Vec::new(),
+        unmet: Vec::new(),
+    })
 }
 
 /// What goes into the map: `clauses` are those of which one must match, and those of which none may.
@@ -331,7 +403,7 @@ pub fn rule(pattern: &Pattern, limits: &Limits, clauses: (u64, u64), options: &O
 fn rules_that(rules: &[PlannedRule], is: impl Fn(&NetFault) -> bool) -> u64 {
     let those = (0..).zip(rules).filter(|(_, rule)| match &rule.fault {
         Fault::Net(net) => is(net),
-        Fault::Refuse(_) | Fault::Reset(_) => false,
+        Fault::Refuse(_) | Fault::Reset(_) | Fault::Call(_) => false,
     });
     those.fold(0, |rules, (number, _): (u32, _)| rules | 1 << number)
 }
@@ -402,6 +474,46 @@ fn levels(scope: &Scope) -> Result<Levels, PlanError> {
     Ok(levels)
 }
 
+/// Where calls are judged; a target whose rings would pass by is refused.
+fn planned_points(rules: &[PlannedRule], scope: &Scope) -> Result<Points, PlanError> {
+    for planned in rules {
+        let Fault::Call(fault) = &planned.fault else { continue };
+        let Some(call) = fault.rings_pass_by(planned) else { continue };
+        for (_, member) in scope.group(Group::Experiment) {
+            if let Some(process) = member.ring {
+                let target = member.target.to_string();
+                return Err(PlanError::Rings { fault: fault.name, target, process, call });
+            }
+        }
+    }
+    let points = Points::of(rules);
+    match points.points.iter().map(|point| point.entries.len()).sum() {
+        count if count > MAX_CALLS as usize => Err(PlanError::TooManyCalls(count)),
+        _ => Ok(points),
+    }
+}
+
+/// What is worth knowing about how calls are met.
+fn of_calls(rules: &[PlannedRule]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for planned in rules.iter().filter(|planned| !planned.unmet.is_empty()) {
+        notes.push(Note::NotMet { fault: planned.fault.name(), calls: planned.unmet.clone() });
+    }
+    for planned in rules.iter().flat_map(|planned| &planned.calls) {
+        let after = planned.way.after().map(|after| Note::CallsFirst { call: planned.call, after });
+        let misses = planned.way.misses.map(|misses| Note::Misses { call: planned.call, misses });
+        for note in after.into_iter().chain(misses) {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    if rules.iter().any(|planned| !planned.calls.is_empty()) {
+        notes.push(Note::CallPrograms);
+    }
+    notes
+}
+
 fn residue(attachments: &[Attachment]) -> Option<Note> {
     let clsact =
         attachments.iter().any(|attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. }));
@@ -424,8 +536,14 @@ impl PlannedRule {
     /// By what it is done.
     pub fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
         let ways = self.ways.iter().map(|way| way.mechanism);
-        let mut mechanisms: Vec<_> = ways.chain(self.queues.iter().copied()).chain(self.ourselves).collect();
-        mechanisms.dedup();
+        let calls = self.calls.iter().map(|planned| planned.way.rung.mechanism());
+        let queues = self.queues.iter().copied();
+        let mut mechanisms: Vec<_> = Vec::new();
+        for mechanism in ways.chain(queues).chain(self.ourselves).chain(calls) {
+            if !mechanisms.contains(&mechanism) {
+                mechanisms.push(mechanism);
+            }
+        }
         mechanisms.into_iter()
     }
 }

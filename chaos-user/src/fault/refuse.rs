@@ -116,6 +116,12 @@ impl SocketCall {
         }
     }
 
+    /// The ways to its hooks. A call goes no direction; what it would have sent goes out.
+    pub fn ways(self) -> impl Iterator<Item = Way> {
+        let (direction, mechanism) = (Direction::Egress, Mechanism::CgroupSock);
+        self.hooks().iter().map(move |hook| Way { direction, mechanism, hook: *hook })
+    }
+
     /// What it fails with in real life: the errors of connect(2), bind(2), sendto(2), socket(2) and setsockopt(2)
     /// of Linux and of POSIX.1-2024 that a socket of IP can give, and those of ip(7), udp(7), raw(7) and socket(7).
     pub(super) const fn plausible(self) -> &'static [&'static str] {
@@ -296,18 +302,17 @@ impl RefuseFault {
         options: &Options,
         clauses: &mut Clauses,
     ) -> Result<PlannedRule, PlanError> {
-        let mechanism = choose(&[Mechanism::CgroupSock], &self.label(), capabilities, options.forced)?;
-        let hooks = self.calls.iter().flat_map(|call| call.hooks());
-        // A call goes no way; what it would have sent goes out.
-        let way = |hook: &Hook| Way { direction: Direction::Egress, mechanism, hook: *hook };
+        choose(&[Mechanism::CgroupSock], &self.label(), capabilities, options.forced)?;
         let rule = rule(&self.pattern, &self.limits, clauses.add(&self.filter)?, options);
         Ok(PlannedRule {
-            ways: hooks.map(way).collect(),
+            ways: self.calls.iter().flat_map(|call| call.ways()).collect(),
             parameters: Parameters::Refuse { errno: self.error.number() },
             fault: Fault::Refuse(self.clone()),
             rule,
             queues: Vec::new(),
             ourselves: None,
+            calls: Vec::new(),
+            unmet: Vec::new(),
         })
     }
 

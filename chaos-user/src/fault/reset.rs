@@ -131,6 +131,8 @@ impl ResetFault {
             ways: Vec::new(),
             queues: Vec::new(),
             ourselves: Some(mechanism),
+            calls: Vec::new(),
+            unmet: Vec::new(),
         })
     }
 

@@ -8,6 +8,7 @@ use super::{
     Fault,
     plan::{Attachment, Note, Via},
     spared,
+    syscall::point::CallPlace,
 };
 use crate::{target::netns::OUR_IFB, units::show_duration};
 
@@ -36,6 +37,12 @@ impl fmt::Display for Attachment {
                     None => f.write_str("once"),
                 }
             }
+            Self::Call { at, .. } => match at {
+                CallPlace::Lsm(hook) => write!(f, "lsm program at {hook}, host-wide"),
+                CallPlace::ModifyReturn(function) => write!(f, "fmod_ret program at {function}, host-wide"),
+                CallPlace::Begin(function) => write!(f, "fentry program at {function}, host-wide"),
+                CallPlace::Kprobe(function) => write!(f, "kprobe at {function}, host-wide"),
+            },
             Self::RawTracepoint { program, tracepoint } => {
                 write!(f, "raw tracepoint {tracepoint} ({program}), host-wide")
             }
@@ -84,6 +91,16 @@ impl fmt::Display for Note {
                 "{fault} asks for {}, which is spared by default; `allow_defaults: false` would hit it",
                 spared::list(entries)
             ),
+            Self::NotMet { fault, calls } => write!(
+                f,
+                "{fault} leaves out what this kernel has no way for: {}",
+                calls.iter().map(|call| call.name()).collect::<Vec<_>>().join(", ")
+            ),
+            Self::Misses { call, misses } => write!(f, "{call}: {misses} is not met"),
+            Self::CallsFirst { call, after } => write!(f, "{call} is met when something has happened: {after}"),
+            Self::CallPrograms => f.write_str(
+                "32-bit programs are let by; other programs of the host pay a lookup for each such call",
+            ),
             Self::NotMeasured { metric, lacks } => {
                 write!(f, "{} is not measured: this kernel lacks {lacks}", metric.name())
             }
@@ -97,6 +114,7 @@ impl fmt::Display for Fault {
             Self::Net(net) => net.fmt(f),
             Self::Refuse(refuse) => refuse.fmt(f),
             Self::Reset(reset) => reset.fmt(f),
+            Self::Call(call) => call.fmt(f),
         }
     }
 }

@@ -77,7 +77,7 @@ fn all(here: &[Spared]) -> Vec<Spared> {
 
 /// The whole list, if any fault heeds it, and what faults name of it all the same.
 pub fn heeded(faults: &[Fault], scope: &Scope) -> Result<(Vec<Spared>, Vec<Note>), PlanError> {
-    let heed = |fault: &&Fault| fault.filter().defaults == Defaults::Spared;
+    let heed = |fault: &&Fault| fault.filter().is_some_and(|filter| filter.defaults == Defaults::Spared);
     let heeding: Vec<&Fault> = faults.iter().filter(heed).collect();
     if heeding.is_empty() {
         return Ok((Vec::new(), Vec::new()));
@@ -93,10 +93,10 @@ pub fn heeded(faults: &[Fault], scope: &Scope) -> Result<(Vec<Spared>, Vec<Note>
 /// A filter that asks for nothing but what is spared would silently do nothing, so it is refused; one that asks for
 /// something spared among other things is worth a word.
 fn check(fault: &Fault, spared: &[Spared]) -> Result<Option<Note>, PlanError> {
-    if fault.filter().defaults == Defaults::Hit {
+    let Some(filter) = fault.filter().filter(|filter| filter.defaults == Defaults::Spared) else {
         return Ok(None);
-    }
-    let named = Named::of(fault.filter(), spared);
+    };
+    let named = Named::of(filter, spared);
     let fault = fault.name();
     match (named.entries.is_empty(), named.leaves_nothing) {
         (true, _) => Ok(None),

@@ -72,6 +72,11 @@ impl Given {
         self.values.get(name)?.first().map(String::as_str)
     }
 
+    /// All values of a list as they were given, separated by commas.
+    pub fn joined(&self, name: &str) -> Option<String> {
+        Some(self.values.get(name)?.join(","))
+    }
+
     /// A value that may be there, understood.
     pub fn optional<T>(
         &self,

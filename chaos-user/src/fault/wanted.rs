@@ -6,17 +6,53 @@ use super::{
     filter::directions,
     mechanism::Mechanism,
     plan::{Options, needs},
+    syscall::{Arch, Way},
 };
 use crate::experiment::hypothesis::Metric;
 
-/// Every capability whose presence may change how these faults are planned, each once.
-pub fn wanted(faults: &[Fault], options: &Options) -> Vec<Capability> {
+/// What is to be found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// What is to be tried.
+    pub capabilities: Vec<Capability>,
+    /// Functions of the kernel that are to be looked for.
+    pub functions: Vec<String>,
+}
+
+/// Every capability and function whose presence may change how these faults are planned, each once.
+pub fn wanted(faults: &[Fault], options: &Options) -> Wanted {
     let by_faults = faults.iter().flat_map(mechanisms).map(Mechanism::needs);
     let by_metrics = Metric::ALL.into_iter().filter(|metric| options.may_measure(*metric)).map(needs);
-    let mut wanted: Vec<Capability> = by_faults.chain(by_metrics).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
+    let ways = faults.iter().flat_map(|fault| ways(fault).into_iter().map(move |way| (fault, way)));
+    let mut wanted = Wanted { capabilities: by_faults.chain(by_metrics).collect(), functions: Vec::new() };
+    for (fault, way) in ways {
+        if let Fault::Call(call) = fault {
+            wanted.capabilities.push(way.rung.needs(&call.effect));
+        }
+        wanted.functions.extend(way.functions());
+    }
+    wanted.functions.extend(faults.iter().flat_map(own_functions));
+    wanted.capabilities.sort_unstable();
+    wanted.capabilities.dedup();
+    wanted.functions.sort_unstable();
+    wanted.functions.dedup();
     wanted
+}
+
+/// The functions of the calls of a fault.
+fn own_functions(fault: &Fault) -> Vec<String> {
+    match fault {
+        Fault::Call(fault) => fault.calls.members().filter_map(|call| call.function(Arch::HERE)).collect(),
+        Fault::Net(_) | Fault::Refuse(_) | Fault::Reset(_) => Vec::new(),
+    }
+}
+
+/// Every way to meet the calls of a fault.
+fn ways(fault: &Fault) -> Vec<Way> {
+    match fault {
+        Fault::Call(fault) => fault.calls.on(Arch::HERE).flat_map(|(call, _)| fault.ways(call)).collect(),
+        Fault::Net(_) | Fault::Refuse(_) | Fault::Reset(_) => Vec::new(),
+    }
 }
 
 /// Every mechanism on the ladders of a fault.
@@ -29,6 +65,7 @@ fn mechanisms(fault: &Fault) -> Vec<Mechanism> {
         }
         Fault::Refuse(_) => vec![Mechanism::CgroupSock],
         Fault::Reset(_) => vec![Mechanism::SockDiag],
+        Fault::Call(_) => Vec::new(),
     }
 }
 
@@ -49,7 +86,7 @@ mod tests {
             CgroupSkb, Clsact, ClsactIngress, Fq, Ifb, RetransmitTracepoint, SockDestroy, SyscallTracepoint,
             Tcx, TcxIngress,
         };
-        let quick = |fault| wanted(&[fault], &Options::default());
+        let quick = |fault| wanted(&[fault], &Options::default()).capabilities;
         assert_eq!(quick(fault("loss", &[("percent", "1%")])), [Tcx, Clsact]);
         let arriving = [("percent", "1%"), ("direction", "ingress")];
         assert_eq!(quick(fault("loss", &arriving)), [CgroupSkb]);
@@ -57,7 +94,7 @@ mod tests {
         assert_eq!(quick(fault("delay", &held)), [TcxIngress, ClsactIngress, Fq, Ifb]);
         assert_eq!(quick(fault("reset", &[])), [SockDestroy]);
         let gated = Options { gates: Some(vec![Metric::Syscalls]), ..Options::default() };
-        let measured = wanted(&[fault("reset", &[])], &gated);
+        let measured = wanted(&[fault("reset", &[])], &gated).capabilities;
         assert_eq!(measured, [CgroupSkb, SyscallTracepoint, RetransmitTracepoint, SockDestroy]);
     }
 }

@@ -42,8 +42,8 @@ pub fn attach(ebpf: &mut Ebpf, journal: &mut Journal, attachment: &Attachment) -
             let dir = File::open(&cgroup.dir).map_err(KernelError::io(what()))?;
             cgroup_sock(ebpf, program, &dir).map_err(KernelError::program(what()))
         }
-        // Nothing is attached: the controller asks (`super::reset`).
-        Attachment::SockDiag { .. } => Ok(()),
+        // Nothing is attached: the controller asks (`super::reset`). Calls have programs of their own (`super::call`).
+        Attachment::SockDiag { .. } | Attachment::Call { .. } => Ok(()),
         Attachment::RawTracepoint { program, tracepoint } => {
             raw_tracepoint(ebpf, program, tracepoint).map_err(KernelError::program(what()))
         }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use btf_rs::{Btf, BtfType as _, FuncProto, Type};
-use chaos_common::steady::SockLayout;
+use chaos_common::{steady::SockLayout, syscall::CallLayout};
 
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -42,6 +42,51 @@ fn read_sock_layout() -> Result<SockLayout, String> {
         state: offset(btf, "sock_common", "skc_state")?,
         listener: offset(btf, "sock_common", "skc_listener")?,
     })
+}
+
+/// The offsets that lead from a thread to what its call is about; read once, they do not change.
+pub fn call_layout() -> Result<CallLayout, String> {
+    static LAYOUT: OnceLock<Result<CallLayout, String>> = OnceLock::new();
+    LAYOUT.get_or_init(read_call_layout).clone()
+}
+
+fn read_call_layout() -> Result<CallLayout, String> {
+    let btf = types()?;
+    let name = offset(btf, "dentry", "d_name")?;
+    let task_status = match offset(btf, "thread_info", "status") {
+        Ok(status) => offset(btf, "task_struct", "thread_info")? + status,
+        // Not on arm64, which says it in its registers.
+        Err(_) => 0,
+    };
+    Ok(CallLayout {
+        task_flags: offset(btf, "task_struct", "flags")?,
+        task_status,
+        task_files: offset(btf, "task_struct", "files")?,
+        task_fs: offset(btf, "task_struct", "fs")?,
+        files_fdt: offset(btf, "files_struct", "fdt")?,
+        fdt_max: offset(btf, "fdtable", "max_fds")?,
+        fdt_fd: offset(btf, "fdtable", "fd")?,
+        fs_pwd: offset(btf, "fs_struct", "pwd")?,
+        file_path: offset(btf, "file", "f_path")?,
+        file_inode: offset(btf, "file", "f_inode")?,
+        inode_mode: offset(btf, "inode", "i_mode")?,
+        path_mnt: offset(btf, "path", "mnt")?,
+        path_dentry: offset(btf, "path", "dentry")?,
+        dentry_parent: offset(btf, "dentry", "d_parent")?,
+        dentry_len: name + offset(btf, "qstr", "len")?,
+        dentry_name: name + offset(btf, "qstr", "name")?,
+        mnt_root: offset(btf, "vfsmount", "mnt_root")?,
+        mount_mnt: offset(btf, "mount", "mnt")?,
+        mount_parent: offset(btf, "mount", "mnt_parent")?,
+        mount_mountpoint: offset(btf, "mount", "mnt_mountpoint")?,
+    })
+}
+
+/// Which of these functions the kernel does not have.
+pub fn lacking(functions: &[String]) -> Result<Vec<String>, String> {
+    let btf = types()?;
+    let lacks = |function: &&String| prototype(btf, function).is_err();
+    Ok(functions.iter().filter(lacks).cloned().collect())
 }
 
 /// Whether `function` takes what `like` takes; the error says how they differ.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::Ebpf;
 
 use super::{
-    Injection, KernelError, KernelLog, Rollback, attach, clock::monotonic_ns, counters,
+    Injection, KernelError, KernelLog, Rollback, attach, call::CallPrograms, clock::monotonic_ns, counters,
     fault_point::FaultPoint, fq, ifb, journal::Journal, lease::LeaseKeeper, netem, reset::Resets, sweep,
     watchdog::Watchdog,
 };
@@ -24,6 +24,7 @@ pub struct LiveInjection {
     ebpf: Option<Ebpf>,
     pub(super) journal: Journal,
     pub(super) watchdog: Option<Watchdog>,
+    calls: CallPrograms,
     lease: LeaseKeeper,
     resets: Resets,
     log: Option<KernelLog>,
@@ -38,6 +39,7 @@ pub struct LiveInjection {
 impl LiveInjection {
     pub(super) fn new(
         ebpf: Ebpf,
+        calls: CallPrograms,
         lease: LeaseKeeper,
         journal: Journal,
         log: Option<KernelLog>,
@@ -52,6 +54,7 @@ impl LiveInjection {
         let programs = plan.attachments.iter().filter(|one| !matches!(one, Attachment::SockDiag { .. }));
         Self {
             ebpf: Some(ebpf),
+            calls,
             journal,
             watchdog: None,
             lease,
@@ -83,6 +86,9 @@ impl LiveInjection {
         if let Attachment::SockDiag { rule, netns, .. } = attachment {
             return self.resets.open(*rule, netns);
         }
+        if let Attachment::Call { at, point } = attachment {
+            return self.calls.attach(self.ebpf.as_mut().ok_or_else(ended)?, at, *point);
+        }
         match &mut self.ebpf {
             Some(ebpf) => attach::attach(ebpf, &mut self.journal, attachment),
             None => Err(ended()),
@@ -96,6 +102,7 @@ impl LiveInjection {
         rollback.step("disarm", self.disarm());
         FaultPoint::Disarmed.reached();
         self.log = None;
+        self.calls.end();
         // A link ends when the kernel loses the last reference to it: its handle in here.
         self.ebpf = None;
         rollback.step::<KernelError>(format!("detach {} programs", self.programs), Ok(()));

@@ -1,18 +1,21 @@
 //! The kernel we run on.
 
 use super::{
-    Kernel, KernelError, KernelLog, LiveInjection,
+    Kernel, KernelError, KernelLog, LiveInjection, btf,
+    call::CallPrograms,
     fault_point::FaultPoint,
     journal::Journal,
     lease::LeaseKeeper,
     object::{self, Globals},
     probe,
     shaper::Shaper,
+    symbols,
     watchdog::Watchdog,
 };
 use crate::fault::{
-    capability::{Capabilities, Capability},
+    capability::Capabilities,
     plan::{Attachment, Plan, Via},
+    wanted::Wanted,
 };
 
 /// The kernel we run on.
@@ -25,21 +28,28 @@ pub struct LiveKernel {
 impl Kernel for LiveKernel {
     type Injection = LiveInjection;
 
-    fn capabilities(&mut self, wanted: &[Capability]) -> Result<Capabilities, KernelError> {
-        probe::probe(wanted)
+    fn capabilities(&mut self, wanted: &Wanted) -> Result<Capabilities, KernelError> {
+        let mut capabilities = probe::probe(&wanted.capabilities)?;
+        if !wanted.functions.is_empty() {
+            capabilities.lacking = btf::lacking(&wanted.functions).map_err(KernelError::btf)?;
+            let unimplemented = symbols::unimplemented(&wanted.functions);
+            capabilities.lacking.extend(unimplemented.map_err(KernelError::io(symbols::KALLSYMS))?);
+        }
+        Ok(capabilities)
     }
 
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {
         let mut ebpf = object::load(&Globals::of_plan(plan, self.kernel_log))?;
         object::fill(&mut ebpf, plan)?;
         FaultPoint::Filled.reached();
+        let calls = CallPrograms::of(plan, &ebpf)?;
         let log = if self.kernel_log { Some(KernelLog::start(&mut ebpf)?) } else { None };
         let lease = LeaseKeeper::new(object::take_lease(&mut ebpf)?, Shaper::take(&mut ebpf, plan)?);
         let attached = plan.attachments.iter().map(ToString::to_string).collect();
         let journal =
             Journal::create(name, attached).map_err(KernelError::io("the journal in /run/kchaos"))?;
         // From here on, whatever fails drops the injection, which undoes what was done.
-        let mut injection = LiveInjection::new(ebpf, lease, journal, log, plan);
+        let mut injection = LiveInjection::new(ebpf, calls, lease, journal, log, plan);
         let is_clsact =
             |attachment: &Attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. });
         if !plan.host_changes.is_empty() || plan.attachments.iter().any(is_clsact) {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod btf;
+mod call;
 mod clock;
 mod counters;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod reset;
 mod shaper;
 mod sock_diag;
 pub mod sweep;
+mod symbols;
 pub mod test_run;
 pub mod verify;
 mod watchdog;
@@ -40,10 +42,7 @@ pub use raw_prog::RawProgramError;
 pub use watchdog::{WATCHDOG_VERB, watch};
 
 use crate::{
-    fault::{
-        capability::{Capabilities, Capability},
-        plan::Plan,
-    },
+    fault::{capability::Capabilities, plan::Plan, wanted::Wanted},
     steady::sample::Sample,
 };
 
@@ -53,7 +52,7 @@ pub trait Kernel {
     type Injection: Injection;
 
     /// What it can do of what is wanted, found out by trying.
-    fn capabilities(&mut self, wanted: &[Capability]) -> Result<Capabilities, KernelError>;
+    fn capabilities(&mut self, wanted: &Wanted) -> Result<Capabilities, KernelError>;
 
     /// Loads, fills and attaches; arms nothing.
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<Self::Injection, KernelError>;
@@ -151,6 +150,10 @@ impl KernelError {
     fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    fn btf(why: String) -> Self {
+        Self::io("BTF")(std::io::Error::other(why))
     }
 
     fn program(what: impl Into<String>) -> impl FnOnce(aya::programs::ProgramError) -> Self {

@@ -19,10 +19,12 @@ use chaos_common::{
     shape::{self, Shape, Table},
     sock::Refusal,
     steady::SockLayout,
+    syscall::{CallEntry, CallKey, CallLayout, MAX_CALLS, MAX_PATHS, PathTable, REMEMBERED},
 };
 
 use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
 use crate::fault::{
+    Fault,
     clause::{Clauses, Side},
     jitter,
     plan::{Attachment, Parameters, Plan},
@@ -43,6 +45,8 @@ pub struct Globals {
     pub kernel_log: bool,
     /// Where the kernel keeps what programs read by itself; they never find it where it is unknown.
     pub layout: SockLayout,
+    /// The same for what calls are about.
+    pub calls: CallLayout,
     pub probe: ProbeGlobals,
 }
 
@@ -71,6 +75,7 @@ impl Globals {
             copy: new_copy_mark(),
             kernel_log: false,
             layout: if reads_sockets { sock_layout() } else { SockLayout::UNKNOWN },
+            calls: CallLayout::UNKNOWN,
             probe,
         }
     }
@@ -89,6 +94,11 @@ impl Globals {
             } else {
                 SockLayout::UNKNOWN
             },
+            calls: if plan.points.points.is_empty() {
+                CallLayout::UNKNOWN
+            } else {
+                btf::call_layout().unwrap_or(CallLayout::UNKNOWN)
+            },
             probe: ProbeGlobals { cgroup: 0, ret: 0 },
         }
     }
@@ -100,7 +110,7 @@ const fn reads_sockets(attachment: &Attachment) -> bool {
     match attachment {
         Attachment::Tc { direction, .. } => matches!(direction, Direction::Ingress),
         Attachment::RawTracepoint { .. } | Attachment::CgroupSock { .. } => true,
-        Attachment::CgroupSkb { .. } | Attachment::SockDiag { .. } => false,
+        Attachment::CgroupSkb { .. } | Attachment::SockDiag { .. } | Attachment::Call { .. } => false,
     }
 }
 
@@ -117,6 +127,8 @@ fn new_copy_mark() -> u32 {
 /// Creates the maps and relocates the programs; loads none.
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
+    let calls = Wire(globals.calls);
+    let if_calls = |entries: u32| if globals.calls == CallLayout::UNKNOWN { 1 } else { entries };
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
     let holding = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS, hook::PRIORITY_EGRESS];
@@ -130,6 +142,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::BY_SEGMENT, &globals.by_segment, true)
         .override_global(global::COPY, &globals.copy, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
+        .override_global(global::CALL_LAYOUT, &calls, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
         .override_global(global::PROBE_RET, &globals.probe.ret, true)
         .override_global(aya_log::LEVEL, &log_level, true)
@@ -139,6 +152,9 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .map_max_entries(map::SHAPE_STATE, if_holds(entries))
         .map_max_entries(map::SHAPE_TABLES, if_holds(shape::TABLES))
         .map_max_entries(map::SHAPE_FLOWS, if_holds(shape::FLOWS))
+        .map_max_entries(map::CALLS, if_calls(MAX_CALLS))
+        .map_max_entries(map::CALL_PATHS, if_calls(globals.rules * MAX_PATHS as u32))
+        .map_max_entries(map::CALL_MEMORY, if_calls(REMEMBERED))
         .map_max_entries(map::STEADY, globals.slots)
         .map_max_entries(map::PORTS, if uses_ports(&globals.net) { PORT_ENTRIES } else { 1 });
     Ok(loader.load(OBJECT)?)
@@ -155,6 +171,7 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
         rules.set(number, Wire(planned.rule), 0).map_err(KernelError::map(map::RULES))?;
     }
     fill_parameters(ebpf, plan)?;
+    fill_calls(ebpf, plan)?;
     fill_leaps(ebpf, plan)?;
     let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
     for target in &plan.targets {
@@ -177,6 +194,31 @@ fn fill_parameters(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
             Parameters::Duplicate(duplication) => set(ebpf, map::DUPLICATIONS, number, duplication)?,
             Parameters::Shape(shape) => fill_shape(ebpf, number, shape)?,
             Parameters::Refuse { errno } => set(ebpf, map::REFUSALS, number, Refusal { errno, spare: 0 })?,
+            Parameters::Call { effect, filter } => {
+                set(ebpf, map::CALL_EFFECTS, number, effect)?;
+                set(ebpf, map::CALL_FILTERS, number, filter)?;
+                // Where its calls are met at a cgroup, they fail with its only error.
+                set(ebpf, map::REFUSALS, number, Refusal { errno: effect.errors[0], spare: 0 })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which calls are judged where, and the paths of those that name some.
+fn fill_calls(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
+    let mut calls: HashMap<_, Wire<CallKey>, Wire<CallEntry>> = typed(ebpf, map::CALLS)?;
+    for planned in &plan.points.points {
+        for (number, entry) in &planned.entries {
+            let key = CallKey { point: planned.point.id, number: *number };
+            calls.insert(Wire(key), Wire(*entry), 0).map_err(KernelError::map(map::CALLS))?;
+        }
+    }
+    let mut tables: Array<_, Wire<PathTable>> = typed(ebpf, map::CALL_PATHS)?;
+    for (number, planned) in (0..).zip(&plan.rules) {
+        let Fault::Call(fault) = &planned.fault else { continue };
+        for (place, pattern) in (number * MAX_PATHS as u32..).zip(&fault.filter.paths) {
+            tables.set(place, Wire(pattern.to_kernel()), 0).map_err(KernelError::map(map::CALL_PATHS))?;
         }
     }
     Ok(())

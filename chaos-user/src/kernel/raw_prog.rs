@@ -20,7 +20,14 @@ use std::{
 use aya::{Btf, Ebpf, maps::Map};
 use aya_obj::{Function, Object, ProgramSection, btf::BtfKind, generated::bpf_insn};
 
+use chaos_common::Pod;
+
 use super::btf;
+
+/// An instruction that loads 64 bits, and what its source register then says of them (include/uapi/linux/bpf.h, 6.18).
+const LOAD_IMMEDIATE_64: u8 = 0x18;
+const PSEUDO_MAP_FD: u8 = 1;
+const PSEUDO_MAP_VALUE: u8 = 2;
 
 /// What is loaded, and where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +155,19 @@ pub(super) struct ProgramKind {
     pub(super) sleepable: bool,
 }
 
+impl ProgramKind {
+    /// At a hook of the security modules.
+    pub(super) const LSM: Self = Self::at_function(BPF_PROG_TYPE_LSM, BPF_LSM_MAC);
+    /// In the place of a function.
+    pub(super) const MODIFY_RETURN: Self = Self::at_function(BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN);
+    /// Before a function.
+    pub(super) const FENTRY: Self = Self::at_function(BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY);
+
+    const fn at_function(program_type: u32, attach_type: u32) -> Self {
+        Self { program_type, attach_type, function_id: 0, sleepable: false }
+    }
+}
+
 /// An object, relocated to the maps that a loaded one holds.
 #[derive(Debug)]
 pub(super) struct RelocatedObject {
@@ -216,8 +236,18 @@ impl Relocated {
         })
     }
 
+    /// Has it refer to one map in another's place.
+    pub(super) fn exchange(&mut self, map: RawFd, by: RawFd) {
+        let is_of_map = |instruction: &&mut bpf_insn| {
+            instruction.code == LOAD_IMMEDIATE_64
+                && instruction.imm == map
+                && [PSEUDO_MAP_FD, PSEUDO_MAP_VALUE].contains(&instruction.src_reg())
+        };
+        self.function.instructions.iter_mut().filter(is_of_map).for_each(|instruction| instruction.imm = by);
+    }
+
     /// Loads it. The verifier is asked for its reasons only when it refuses: it is faster without.
-    fn load(&self, kind: ProgramKind) -> Result<OwnedFd, (io::Error, VerifierLog)> {
+    pub(super) fn load(&self, kind: ProgramKind) -> Result<OwnedFd, (io::Error, VerifierLog)> {
         self.try_load(kind, BPF_LOG_REASONS, &mut []).map_err(|error| {
             let mut log = vec![0; LOG_BYTES];
             let again = self.try_load(kind, BPF_LOG_REASONS, &mut log).err();
@@ -294,7 +324,8 @@ fn load_btf(object: &mut Object) -> Result<Option<OwnedFd>, RawProgramError> {
     Ok(bpf(BPF_BTF_LOAD, &mut attributes).ok())
 }
 
-fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
+/// Attaches what was loaded for a function or a hook.
+pub(super) fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
     // No name: the function was named when the program was loaded.
     bpf(BPF_RAW_TRACEPOINT_OPEN, &mut Open { name: 0, program: program.as_raw_fd() as u32, spare: 0 })
 }
@@ -304,6 +335,11 @@ fn kernel_name(program: &str) -> [u8; NAME_BYTES] {
     let mut name = [0; NAME_BYTES];
     name.iter_mut().take(NAME_BYTES - 1).zip(program.bytes()).for_each(|(to, from)| *to = from);
     name
+}
+
+/// A map that `ebpf` holds.
+pub(super) fn held_map(ebpf: &Ebpf, name: &str) -> Result<RawFd, RawProgramError> {
+    ebpf.map(name).and_then(map_fd).ok_or_else(|| RawProgramError::NoMap(name.to_owned()))
 }
 
 /// aya has no function for this. Kinds of maps that the object does not have are left out.
@@ -325,6 +361,9 @@ const BPF_PROG_LOAD: i64 = 5;
 const BPF_RAW_TRACEPOINT_OPEN: i64 = 17;
 const BPF_BTF_LOAD: i64 = 18;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
+const BPF_PROG_TYPE_LSM: u32 = 29;
+const BPF_TRACE_FENTRY: u32 = 24;
+const BPF_LSM_MAC: u32 = 27;
 const BPF_MODIFY_RETURN: u32 = 26;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 const NAME_BYTES: usize = 16;
@@ -362,6 +401,68 @@ struct Load {
     attach_btf_id: u32,
 }
 
+/// A constant of a single load: a map that programs only read and that nobody changes any more, of whose value the verifier
+/// therefore makes use.
+pub(super) fn constant<T: Pod>(name: &str, value: T) -> io::Result<OwnedFd> {
+    let mut create = CreateMap {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_bytes: 4,
+        value_bytes: mem::size_of::<T>() as u32,
+        max_entries: 1,
+        flags: BPF_F_RDONLY_PROG,
+        inner_map: 0,
+        numa_node: 0,
+        name: kernel_name(name),
+    };
+    let map = bpf(BPF_MAP_CREATE, &mut create)?;
+    let key = 0_u32;
+    let mut update = UpdateMap {
+        map: map.as_raw_fd() as u32,
+        spare: 0,
+        key: &raw const key as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    command(BPF_MAP_UPDATE_ELEM, &mut update)?;
+    command(BPF_MAP_FREEZE, &mut FreezeMap { map: map.as_raw_fd() as u32 })?;
+    Ok(map)
+}
+
+const BPF_MAP_CREATE: i64 = 0;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
+const BPF_MAP_FREEZE: i64 = 22;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+
+/// The same for BPF_MAP_CREATE.
+#[repr(C)]
+struct CreateMap {
+    map_type: u32,
+    key_bytes: u32,
+    value_bytes: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map: u32,
+    numa_node: u32,
+    name: [u8; NAME_BYTES],
+}
+
+/// The same for BPF_MAP_UPDATE_ELEM.
+#[repr(C)]
+struct UpdateMap {
+    map: u32,
+    spare: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The same for BPF_MAP_FREEZE.
+#[repr(C)]
+struct FreezeMap {
+    map: u32,
+}
+
 /// The same for BPF_BTF_LOAD.
 #[repr(C)]
 struct LoadBtf {
@@ -383,14 +484,16 @@ struct Open {
 
 /// A command that returns a descriptor.
 fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: `attributes` is that long, and every pointer in it is valid during the call.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), mem::size_of::<T>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let fd = self::command(command, attributes)?;
     // SAFETY: bpf(2) has just returned it, so nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn command<T>(command: i64, attributes: &mut T) -> io::Result<RawFd> {
+    // SAFETY: `attributes` is that long, and every pointer in it is valid during the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), mem::size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 
 #[cfg(test)]

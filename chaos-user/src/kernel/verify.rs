@@ -25,6 +25,7 @@ use chaos_common::{
     net::{MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
     steady::SockLayout,
+    syscall::CallLayout,
 };
 
 use super::{
@@ -85,6 +86,11 @@ pub const USES: &[Use] = &[
     at(program::REFUSE_SOCKET, At::Section, Capability::SockAddr),
     at(program::REFUSE_SETSOCKOPT, At::Section, Capability::SockAddr),
     at(program::REFUSE_GETSOCKOPT, At::Section, Capability::SockAddr),
+    at(program::CALL_HOOK, At::Lsm("file_open"), Capability::Lsm),
+    at(program::CALL_HOOK, At::ModifyReturn("security_file_open"), Capability::FmodRetSecurity),
+    at(program::CALL_HOOK, At::ModifyReturn(SYSCALL), Capability::FmodRetSyscall),
+    at(program::CALL_OVERRIDE, At::Section, Capability::Override),
+    at(program::CALL_BEGIN, At::Function(SYSCALL), Capability::Fentry),
     at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_SYSCALLS, At::Section, Capability::SyscallTracepoint),
@@ -150,6 +156,7 @@ impl Constants {
                 copy: 1,
                 kernel_log: false,
                 layout: SockLayout::UNKNOWN,
+                calls: CallLayout::UNKNOWN,
                 probe,
             };
         }
@@ -179,6 +186,7 @@ impl Constants {
             copy: 1,
             kernel_log: self == Self::EverythingLogged,
             layout: btf::sock_layout().unwrap_or(SockLayout::UNKNOWN),
+            calls: btf::call_layout().unwrap_or(CallLayout::UNKNOWN),
             probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO },
         }
     }

@@ -29,6 +29,8 @@ pub struct Member {
     pub cgroup: Cgroup,
     /// The network namespaces of the processes in it now.
     pub namespaces: Vec<Namespace>,
+    /// A process in it that has a ring of io_uring.
+    pub ring: Option<u32>,
 }
 
 /// A network namespace and the devices at which packets leave it.
@@ -70,7 +72,8 @@ pub async fn resolve(
                 refuse::check(&hierarchy, target, &cgroup, allowed)?;
             }
             let namespaces = namespaces(target, &cgroup)?;
-            members.push(Member { group, target: target.clone(), cgroup, namespaces });
+            let ring = ring(&cgroup);
+            members.push(Member { group, target: target.clone(), cgroup, namespaces, ring });
         }
     }
     check_disjoint(&members)?;
@@ -83,6 +86,23 @@ async fn cgroup_of(hierarchy: &Hierarchy, target: &Target) -> Result<Cgroup, Tar
         Target::Pid(number) => pid::resolve(hierarchy, target, *number),
         Target::Docker(name) => docker::resolve(hierarchy, target, name).await,
     }
+}
+
+/// A process that has a ring of io_uring: a descriptor says so (io_uring/io_uring.c, `io_uring_get_file`, 6.12).
+fn ring(cgroup: &Cgroup) -> Option<u32> {
+    const RING: &str = "anon_inode:[io_uring]";
+    let has_ring = |pid: &i32| {
+        // A process that is gone by now has none.
+        let files = procfs::process::Process::new(*pid).and_then(|process| process.fd());
+        let is_ring = |file: &procfs::process::FDInfo| match &file.target {
+            procfs::process::FDTarget::AnonInode(name) => format!("anon_inode:{name}") == RING,
+            procfs::process::FDTarget::Path(path) => path.as_os_str() == RING,
+            _ => false,
+        };
+        files.is_ok_and(|files| files.flatten().any(|file| is_ring(&file)))
+    };
+    let processes = cgroup.processes().into_iter().take(MAX_PROCESSES_ASKED);
+    processes.into_iter().find(has_ring).map(|pid| pid as u32)
 }
 
 fn namespaces(target: &Target, cgroup: &Cgroup) -> Result<Vec<Namespace>, TargetError> {

@@ -2,10 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
-use chaos_common::syscall::{MAX_COMM_BYTES, MAX_PATH_PATTERN_BYTES, MAX_PATHS, MAX_STARS, fd};
+use chaos_common::syscall::{
+    CallFilter as KernelFilter, MAX_COMM_BYTES, MAX_COMMS, MAX_PATH_PATTERN_BYTES, MAX_PATHS, MAX_STARS,
+    MAX_USERS, PathTable, fd,
+};
 
-use super::{Class, Syscall, SyscallSet};
-use crate::units::{BadValue, did_you_mean, quoted};
+use super::{Arguments, Syscall, SyscallSet};
+use crate::{
+    fault::text::{FieldError, Given},
+    units::{BadValue, did_you_mean, quoted},
+};
 
 /// Which calls. An empty list, and nothing, let everything through that dimension.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,43 +23,71 @@ pub struct CallFilter {
     /// Only of threads with these names.
     pub comms: Vec<Comm>,
     /// Only of these users.
-    pub users: Vec<User>,
+    pub users: Vec<Users>,
     /// Only of this process, by its number in the host's eyes.
     pub tgid: Option<Tgid>,
+    /// Only what opens a file to write to it, if the call opens one.
+    pub writes: bool,
 }
 
 impl CallFilter {
+    /// As given.
+    pub fn build(given: &Given) -> Result<Self, FieldError> {
+        let filter = Self {
+            paths: given.each("paths", str::parse)?,
+            fds: given.each("fds", str::parse)?,
+            comms: given.each("comms", str::parse)?,
+            users: given.each("users", str::parse)?,
+            tgid: given.optional("tgid", str::parse)?,
+            writes: false,
+        };
+        let most = |field: &str, count: usize, most: usize| {
+            let right = format!("write at most {most}, or a fault of its own for the others");
+            let why = || BadValue::new(format!("{count} are too many"), right);
+            if count <= most { Ok(()) } else { Err(FieldError::new(field, why())) }
+        };
+        most("paths", filter.paths.len(), MAX_PATHS)?;
+        most("comms", filter.comms.len(), MAX_COMMS)?;
+        most("users", filter.users.len(), MAX_USERS)?;
+        Ok(filter)
+    }
+
     /// What is asked of a call must be something that the call has, or the fault would never fire.
-    pub fn can_match(&self, calls: &SyscallSet) -> Result<(), BadValue> {
-        let lacking = |has: fn(Syscall) -> bool| calls.members().find(|call| !has(*call));
-        if let (false, Some(call)) = (self.paths.is_empty(), lacking(has_path)) {
-            return Err(no_such(call, "path"));
+    pub fn can_match(&self, calls: &SyscallSet) -> Result<(), FieldError> {
+        let lacking = |has: fn(Arguments) -> bool| calls.members().find(|call| !has(Arguments::of(*call)));
+        if let (false, Some(call)) = (self.paths.is_empty(), lacking(Arguments::has_path)) {
+            return Err(FieldError::new("paths", no_such(call, "path")));
         }
-        match (self.fds.is_empty(), lacking(has_descriptor)) {
-            (false, Some(call)) => Err(no_such(call, "descriptor")),
+        match (self.fds.is_empty(), lacking(Arguments::has_descriptor)) {
+            (false, Some(call)) => Err(FieldError::new("fds", no_such(call, "descriptor"))),
             _ => Ok(()),
         }
     }
 
-    /// Refuses more patterns than the kernel half compares with.
-    pub fn fits(&self) -> Result<(), BadValue> {
-        match self.paths.len() {
-            0..=MAX_PATHS => Ok(()),
-            many => {
-                let right = format!("write at most {MAX_PATHS}, or a fault of its own for the others");
-                Err(BadValue::new(format!("{many} paths are too many"), right))
-            }
-        }
+    /// Whether it lets everything through.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
-}
 
-/// A call's path is the one it names, or its descriptor's.
-fn has_path(call: Syscall) -> bool {
-    Class::File.has(call) || Class::Desc.has(call)
-}
-
-fn has_descriptor(call: Syscall) -> bool {
-    Class::Desc.has(call) || Class::Network.has(call)
+    /// As the kernel half takes it, without the paths.
+    pub fn to_kernel(&self) -> KernelFilter {
+        let mut filter = KernelFilter {
+            comm_count: self.comms.len() as u32,
+            user_count: self.users.len() as u32,
+            tgid: self.tgid.map_or(0, |tgid| tgid.0),
+            fds: self.fds.iter().fold(0, |mask, kind| mask | kind.bit()),
+            path_count: self.paths.len() as u32,
+            writes: self.writes.into(),
+            ..KernelFilter::ALL
+        };
+        for (place, comm) in filter.comms.iter_mut().zip(&self.comms) {
+            place.iter_mut().zip(comm.name().bytes()).for_each(|(to, from)| *to = from);
+        }
+        for (place, users) in filter.users.iter_mut().zip(&self.users) {
+            *place = [users.0, users.1];
+        }
+        filter
+    }
 }
 
 fn no_such(call: Syscall, what: &str) -> BadValue {
@@ -78,6 +112,14 @@ impl PathPattern {
     pub fn text(&self) -> &str {
         match self {
             Self::Below(text) | Self::Exactly(text) | Self::Glob(text) => text,
+        }
+    }
+
+    /// As the kernel half takes it.
+    pub fn to_kernel(&self) -> PathTable {
+        match self {
+            Self::Below(directory) => PathTable::of(format!("{directory}*").as_bytes()),
+            Self::Exactly(text) | Self::Glob(text) => PathTable::of(text.as_bytes()),
         }
     }
 }
@@ -219,60 +261,44 @@ impl fmt::Display for Comm {
     }
 }
 
-/// Users: `1000`, `1000-1999`, or a name of the host's, which whoever has the host at hand looks up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum User {
-    /// From one number to another, both included, as the host's user namespace counts.
-    Ids(u32, u32),
-    /// One with this name.
-    Name(String),
-}
+/// Users: `1000`, `1000-1999`, both included, as the host's user namespace counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Users(pub u32, pub u32);
 
 /// The number that means "no change" to setuid(2) and the like; nobody has it.
 const NOBODY_HAS: u32 = u32::MAX;
-/// Longest name of a user (useradd(8)).
-const MAX_USER_CHARS: usize = 32;
 
-impl FromStr for User {
+impl FromStr for Users {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let word = text.trim();
-        if word.starts_with(|c: char| c.is_ascii_digit()) {
-            return ids(text, word);
-        }
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let begins = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if begins && word.len() <= MAX_USER_CHARS && word.chars().all(known) {
-            return Ok(Self::Name(word.to_owned()));
-        }
-        let right = "write a number, a range such as `1000-1999`, or a name such as `www-data`";
-        Err(BadValue::new(format!("{} is not a user", quoted(text)), right))
-    }
-}
-
-fn ids(text: &str, word: &str) -> Result<User, BadValue> {
-    let (first, last) = word.split_once('-').unwrap_or((word, word));
-    let id = |part: &str| part.trim().parse::<u32>().ok().filter(|id| *id != NOBODY_HAS);
-    match (id(first), id(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(User::Ids(first, last)),
-        (Some(first), Some(last)) => {
-            let what = format!("{} ends before it begins", quoted(text));
-            Err(BadValue::new(what, format!("write `{last}-{first}`")))
-        }
-        _ => {
-            let right = format!("write numbers from 0 to {}, such as `1000` or `1000-1999`", NOBODY_HAS - 1);
-            Err(BadValue::new(format!("{} is not a range of users", quoted(text)), right))
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let id = |part: &str| part.trim().parse::<u32>().ok().filter(|id| *id != NOBODY_HAS);
+        match (id(first), id(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self(first, last)),
+            (Some(first), Some(last)) => {
+                let what = format!("{} ends before it begins", quoted(text));
+                Err(BadValue::new(what, format!("write `{last}-{first}`")))
+            }
+            _ if word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
+                let right = "write the user's number, which `id -u NAME` shows in the target";
+                Err(BadValue::new(format!("{} is a name", quoted(text)), right))
+            }
+            _ => {
+                let right =
+                    format!("write numbers from 0 to {}, such as `1000` or `1000-1999`", NOBODY_HAS - 1);
+                Err(BadValue::new(format!("{} is not a range of users", quoted(text)), right))
+            }
         }
     }
 }
 
-impl fmt::Display for User {
+impl fmt::Display for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ids(first, last) if first == last => write!(f, "{first}"),
-            Self::Ids(first, last) => write!(f, "{first}-{last}"),
-            Self::Name(name) => f.write_str(name),
+            Self(first, last) if first == last => write!(f, "{first}"),
+            Self(first, last) => write!(f, "{first}-{last}"),
         }
     }
 }
@@ -337,9 +363,9 @@ mod tests {
             ("*a*b*c*d*", "at most 4 `*`"),
             ("*.[ch]", "only `*` and `?`"),
             ("/a\nb", "control character"),
-            (&format!("/{}", "x".repeat(64)), "at most 64 bytes"),
+            (&format!("/{}", "x".repeat(63)), "at most 63 bytes"),
         ]);
-        assert!(format!("/{}", "x".repeat(63)).parse::<PathPattern>().is_ok());
+        assert!(format!("/{}", "x".repeat(62)).parse::<PathPattern>().is_ok());
     }
 
     #[test]
@@ -369,14 +395,13 @@ mod tests {
 
     #[test]
     fn users() {
-        for text in ["0", "1000-1999", "www-data", "_apt"] {
-            assert_eq!(text.parse::<User>().unwrap().to_string(), text);
+        for text in ["0", "1000-1999"] {
+            assert_eq!(text.parse::<Users>().unwrap().to_string(), text);
         }
-        assert_eq!("7 - 7".parse(), Ok(User::Ids(7, 7)));
-        refused::<User>(&[
-            ("", "or a name such as `www-data`"),
-            ("-1", "is not a user"),
-            ("a b", "is not a user"),
+        assert_eq!("7 - 7".parse(), Ok(Users(7, 7)));
+        refused::<Users>(&[
+            ("", "from 0 to 4294967294"),
+            ("www-data", "`id -u NAME` shows"),
             ("1000-", "from 0 to 4294967294"),
             ("4294967295", "from 0 to 4294967294"),
             ("9-3", "write `3-9`"),
@@ -404,9 +429,7 @@ mod tests {
         assert_eq!(on_pipe.can_match(&calls("read,sendmsg")), Ok(()));
         assert_eq!(CallFilter::default().can_match(&calls("nanosleep")), Ok(()));
         let refusal = |filter: &CallFilter, text| filter.can_match(&calls(text)).unwrap_err().to_string();
-        assert!(refusal(&on_path, "read,nanosleep").starts_with("nanosleep has no path; "));
-        assert!(refusal(&on_pipe, "unlink").starts_with("unlink has no descriptor; "));
-        let many = CallFilter { paths: vec!["*".parse().unwrap(); MAX_PATHS + 1], ..CallFilter::default() };
-        assert!(many.fits().is_err() && on_path.fits().is_ok());
+        assert!(refusal(&on_path, "read,nanosleep").starts_with("paths: nanosleep has no path; "));
+        assert!(refusal(&on_pipe, "unlink").starts_with("fds: unlink has no descriptor; "));
     }
 }

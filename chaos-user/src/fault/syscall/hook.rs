@@ -7,7 +7,9 @@
 //! All names, and which prototypes fit, were compared in the BTF of Debian's 6.1, 6.12 and 7.3 and of a 6.18. When and
 //! how often a hook is asked follows from where 6.12 calls it; it was not measured.
 
-use super::Syscall;
+use chaos_common::syscall::point;
+
+use super::{Syscall, name::listed};
 
 /// A hook.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -274,7 +276,18 @@ const ANSWERS: &[Answer] = answers! {
     [sem_semctl] semctl;
 };
 
+/// Hooks whose first argument is the open file that the call is about.
+const OF_FILES: &str = "file_open file_permission file_ioctl file_fcntl file_lock file_truncate";
+
 impl Hook {
+    /// What the kernel half must know of it.
+    pub fn is(&self) -> u32 {
+        let of_file = if listed(OF_FILES, self.name) { point::FILE } else { 0 };
+        let mask = if self.name == "file_permission" { point::MASK } else { 0 };
+        let again = if self.again.is_some() { point::AGAIN } else { 0 };
+        of_file | mask | again | point::URING
+    }
+
     /// The one that LSM programs know by this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         HOOKS.iter().find(|hook| hook.name == name)

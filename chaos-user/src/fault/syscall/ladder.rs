@@ -9,7 +9,7 @@ use super::{
     plausible,
 };
 use crate::{
-    fault::{capability::Capability, refuse::SocketCall},
+    fault::{capability::Capability, mechanism::Mechanism, refuse::SocketCall},
     units::{BadValue, quoted},
 };
 
@@ -70,6 +70,20 @@ pub enum Sockets {
     UdpToPeer,
 }
 
+impl Sockets {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Any, Self::Ip, Self::UdpToPeer];
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Ip => "ip",
+            Self::UdpToPeer => "udp-to-peer",
+        }
+    }
+}
+
 /// Where programs are attached, from the best to the last resort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rung {
@@ -89,6 +103,17 @@ impl Rung {
     /// All of them, best first.
     pub const ALL: [Self; 5] =
         [Self::CgroupSock, Self::Lsm, Self::FmodRetSecurity, Self::FmodRetSyscall, Self::Kprobe];
+
+    /// What it is called where users choose.
+    pub const fn mechanism(self) -> Mechanism {
+        match self {
+            Self::CgroupSock => Mechanism::CgroupSock,
+            Self::Lsm => Mechanism::Lsm,
+            Self::FmodRetSecurity => Mechanism::FmodRetSecurity,
+            Self::FmodRetSyscall => Mechanism::FmodRetSyscall,
+            Self::Kprobe => Mechanism::Kprobe,
+        }
+    }
 
     /// What the kernel must be able to do for this effect.
     pub const fn needs(self, effect: &Effect) -> Capability {
@@ -134,6 +159,24 @@ impl Way {
             (Rung::FmodRetSyscall, _) => true,
             _ => false,
         })
+    }
+
+    /// What has happened before it is met.
+    pub fn after(&self) -> Option<&'static str> {
+        self.places.iter().find_map(|place| match place {
+            Place::Hook(hook) => hook.after,
+            Place::Cgroup(_) | Place::Function(_) => None,
+        })
+    }
+
+    /// The functions that the kernel must have for it.
+    pub fn functions(&self) -> Vec<String> {
+        let name = |(rung, name): (Rung, String)| match rung {
+            Rung::CgroupSock => None,
+            Rung::Lsm => Some(format!("bpf_lsm_{name}")),
+            Rung::FmodRetSecurity | Rung::FmodRetSyscall | Rung::Kprobe => Some(name),
+        };
+        self.points().filter_map(name).collect()
     }
 
     fn points(&self) -> impl Iterator<Item = (Rung, String)> {
@@ -189,6 +232,12 @@ fn ways(
     arch: Arch,
 ) -> Result<Vec<Way>, &'static str> {
     let function = call.function(arch).ok_or("this architecture does not have the call")?;
+    // brk(2): on failure the system call returns the break as it was, and the C library takes any other answer for one.
+    if call.name() == "brk" && matches!(effect, Effect::Errno(_)) && rung != Rung::FmodRetSecurity {
+        return Err(
+            "it says that it failed by returning the old break, which only this does: fmod-ret-security",
+        );
+    }
     let answers = matches!(effect, Effect::Errno(_) | Effect::Return(_));
     if answers && listed(WITHOUT_ANSWER, call.name()) {
         return Err("nobody would read what the call returns");
@@ -368,9 +417,10 @@ mod tests {
 
     #[test]
     fn memory_runs_out_and_nothing_else_happens_to_it() {
-        let function = "security_vm_enough_memory_mm __x64_sys_brk __x64_sys_brk";
-        assert_eq!(places("brk", &errno("ENOMEM"), Sockets::Any), function);
-        assert_eq!(places("brk", &errno("ENOMEM,EAGAIN"), Sockets::Any), "__x64_sys_brk __x64_sys_brk");
+        assert_eq!(places("brk", &errno("ENOMEM"), Sockets::Any), "security_vm_enough_memory_mm");
+        assert_eq!(places("brk", &errno("ENOMEM,EAGAIN"), Sockets::Any), "");
+        let function = "security_vm_enough_memory_mm __x64_sys_mremap __x64_sys_mremap";
+        assert_eq!(places("mremap", &errno("ENOMEM"), Sockets::Any), function);
     }
 
     #[test]

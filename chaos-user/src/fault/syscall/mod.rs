@@ -8,15 +8,21 @@
 //! io_uring (the number is `io_uring_enter`'s, or none), and 32-bit programs, whose numbers mean other calls: those must
 //! be told by the task, as 11 is `munmap` to one and `execve` to the other.
 
+pub mod argument;
+pub mod call;
 pub mod class;
+pub mod entries;
 pub mod errors;
 pub mod filter;
 pub mod hook;
 pub mod ladder;
 pub mod name;
 pub mod plausible;
+pub mod point;
 pub mod set;
 
+pub use argument::{Arguments, Uring};
+pub use call::{CallFault, IoUring};
 pub use class::Class;
 pub use errors::Errors;
 pub use filter::CallFilter;

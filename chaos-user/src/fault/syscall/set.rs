@@ -44,6 +44,11 @@ impl SyscallSet {
         self.members().filter_map(move |call| Some((call, call.number(arch)?)))
     }
 
+    /// Whether a call was asked for by its name, and not as one of many.
+    pub fn names(&self, call: Syscall) -> bool {
+        !self.negated && self.terms.contains(&Term::Name(call))
+    }
+
     /// Whether it has this one.
     pub fn has(&self, call: Syscall) -> bool {
         self.members.binary_search(&call).is_ok()

@@ -56,7 +56,7 @@ fn try_all(wanted: &[Capability], patience: Patience) -> Result<Capabilities, Ke
         bench.detach_all();
         Probed { capability: *capability, missing_because, note }
     };
-    Ok(Capabilities { probed: wanted.iter().map(&mut probed).collect() })
+    Ok(Capabilities { probed: wanted.iter().map(&mut probed).collect(), lacking: Vec::new() })
 }
 
 /// Whether it is tried by a program that reads the kernel's own account of a socket.
@@ -177,7 +177,7 @@ impl Modified {
 
 fn modify_return(ebpf: &Ebpf, function: &str, written_for: Option<&str>) -> Result<RawLink, KernelError> {
     let what = ModifyReturn { program: program::PROBE_RETURN, function, written_for };
-    let btf = hook::vmlinux().map_err(|error| KernelError::io("BTF")(std::io::Error::other(error)))?;
+    let btf = hook::vmlinux().map_err(KernelError::btf)?;
     Ok(RawLink::modify_return(object::OBJECT, ebpf, btf, what)?)
 }
 
