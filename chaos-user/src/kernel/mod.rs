@@ -36,7 +36,7 @@ pub use clock::monotonic_ns;
 pub use injection::LiveInjection;
 pub use live::LiveKernel;
 pub use log::KernelLog;
-pub use raw_prog::RawProgramError;
+pub use raw_prog::{RawPlace, RawProgramError};
 pub use watchdog::{WATCHDOG_VERB, watch};
 
 use crate::{

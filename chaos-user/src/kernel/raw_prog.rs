@@ -1,13 +1,15 @@
-//! Loads what aya 0.14 cannot: fmod_ret, which changes what a function of the kernel returns.
+//! Loads what aya 0.14 cannot: fmod_ret, which changes what a function of the kernel returns, and one program of the
+//! object at several hooks at once.
 //!
-//! aya's parser refuses an object with a section of that name, so the program stands in the object as one for
+//! aya's parser refuses an object with a section for fmod_ret, so the program stands in the object as one for
 //! LSM. aya has made the maps and filled in the globals by then; here the object is parsed once more, one program of
-//! it is relocated to those maps and handed to the kernel as TRACING with the attach type MODIFY_RETURN
-//! (kernel/bpf/syscall.c, `bpf_prog_load` and `bpf_tracing_prog_attach`, 6.18).
+//! it is relocated to those maps and handed to the kernel as what it shall be ([`RawPlace`];
+//! kernel/bpf/syscall.c, `bpf_prog_load` and `bpf_tracing_prog_attach`, 6.18).
 //!
 //! An fmod_ret program runs before the function. 0 lets the function go on; anything else is returned in its
-//! place, unchecked and as 64 bits even where the function returns `int`: the program must sign-extend. It is
-//! skipped where a TRACING program runs already (`recursion_misses`).
+//! place, unchecked and as 64 bits even where the function returns `int`: the program must sign-extend. What an LSM
+//! program returns, the verifier checks. TRACING programs are skipped where one runs already (`recursion_misses`),
+//! those for LSM are not from 6.1 on.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -22,18 +24,64 @@ use aya_obj::{Function, Object, ProgramSection, btf::BtfKind, generated::bpf_ins
 
 use super::btf;
 
+/// Where a program goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawPlace<'a> {
+    /// A hook of LSM, `file_open` for instance. Where BPF is no active security module, it attaches and never runs.
+    Lsm(&'a str),
+    /// In place of a function of the kernel: a system call's entry point where the kernel allows errors to be
+    /// injected into it, or a `security_*` (kernel/bpf/verifier.c, `check_attach_modify_return`, 6.18).
+    ModifyReturn(&'a str),
+    /// Before a function of the kernel. Such a program returns 0.
+    Fentry(&'a str),
+    /// After a function of the kernel. Such a program returns 0.
+    Fexit(&'a str),
+}
+
 /// What is loaded, and where it goes.
 #[derive(Clone, Copy, Debug)]
-pub struct ModifyReturn<'a> {
+pub struct RawProgram<'a> {
     /// The program, which stands in the object as one for LSM.
     pub program: &'a str,
-    /// A function of the kernel: a system call's entry point where the kernel allows errors to be injected into
-    /// it, or a `security_*` (kernel/bpf/verifier.c, `check_attach_modify_return`, 6.18).
-    pub function: &'a str,
+    /// Where it goes.
+    pub at: RawPlace<'a>,
     /// The function whose arguments the program reads, `bpf_lsm_file_open` for instance. The verifier does
     /// not notice arguments in another order: `mmap_file` of LSM has others than `security_mmap_file`. `None`
     /// for programs that read none.
     pub written_for: Option<&'a str>,
+    /// Whether it may sleep. Only some hooks of LSM take such a program (kernel/bpf/bpf_lsm.c, `sleepable_lsm_hooks`,
+    /// 6.18), no `security_*` does, and of other functions those that errors may be injected into.
+    pub sleepable: bool,
+}
+
+impl RawPlace<'_> {
+    /// The function of the kernel that the program is attached to.
+    fn function(&self) -> String {
+        match self {
+            Self::Lsm(hook) => format!("bpf_lsm_{hook}"),
+            Self::ModifyReturn(function) | Self::Fentry(function) | Self::Fexit(function) => {
+                (*function).to_owned()
+            }
+        }
+    }
+
+    /// What the kernel shall take the program for there.
+    pub(super) fn kind(&self, btf: &Btf, sleepable: bool) -> Result<ProgramKind, RawProgramError> {
+        let (program_type, attach_type) = match self {
+            Self::Lsm(_) => (BPF_PROG_TYPE_LSM, BPF_LSM_MAC),
+            Self::ModifyReturn(_) => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN),
+            Self::Fentry(_) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY),
+            Self::Fexit(_) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT),
+        };
+        let function_id = function_id(btf, &self.function())?;
+        Ok(ProgramKind { program_type, attach_type, function_id, sleepable })
+    }
+}
+
+/// What BTF calls a function of the kernel.
+fn function_id(btf: &Btf, function: &str) -> Result<u32, RawProgramError> {
+    let id = btf.id_by_type_name_kind(function, BtfKind::Func);
+    id.map_err(|source| RawProgramError::NoFunction { function: function.to_owned(), source })
 }
 
 /// A program in force.
@@ -108,28 +156,25 @@ impl fmt::Display for VerifierLog {
 impl RawLink {
     /// Loads and attaches. `object` is what `ebpf` was loaded from, and `ebpf` must still hold all of its maps;
     /// `btf` describes the running kernel.
-    pub fn modify_return(
+    pub fn attach(
         object: &[u8],
         ebpf: &Ebpf,
         btf: &Btf,
-        what: ModifyReturn<'_>,
+        what: RawProgram<'_>,
     ) -> Result<Self, RawProgramError> {
-        let ModifyReturn { program, function, written_for } = what;
-        let function_id = btf.id_by_type_name_kind(function, BtfKind::Func);
-        let function_id = function_id
-            .map_err(|source| RawProgramError::NoFunction { function: function.to_owned(), source })?;
-        if let Some(other) = written_for {
-            btf::same_prototype(other, function).map_err(RawProgramError::Prototype)?;
+        let function = what.at.function();
+        let kind = what.at.kind(btf, what.sleepable)?;
+        if let Some(other) = what.written_for {
+            btf::same_prototype(other, &function).map_err(RawProgramError::Prototype)?;
         }
-        let relocated = RelocatedObject::new(object, ebpf)?.program(program)?;
-        let kind = relocated.modify_return(function_id)?;
+        let relocated = RelocatedObject::new(object, ebpf)?.program(what.program)?;
+        relocated.stands_as_lsm()?;
         let loaded = relocated.load(kind).map_err(|(source, log)| RawProgramError::Refused {
-            function: function.to_owned(),
+            function: function.clone(),
             source,
             log,
         })?;
-        let link = attach(&loaded)
-            .map_err(|source| RawProgramError::Attach { function: function.to_owned(), source })?;
+        let link = attach(&loaded).map_err(|source| RawProgramError::Attach { function, source })?;
         // The link keeps the program.
         Ok(Self { _link: link })
     }
@@ -203,17 +248,12 @@ impl Relocated {
         &self.section
     }
 
-    /// As fmod_ret of the function with this BTF id.
-    pub(super) fn modify_return(&self, function_id: u32) -> Result<ProgramKind, RawProgramError> {
-        let ProgramSection::Lsm { sleepable } = self.section else {
-            return Err(RawProgramError::NotForLsm(self.name.clone()));
-        };
-        Ok(ProgramKind {
-            program_type: BPF_PROG_TYPE_TRACING,
-            attach_type: BPF_MODIFY_RETURN,
-            function_id,
-            sleepable,
-        })
+    /// Its section says nothing of where it goes.
+    fn stands_as_lsm(&self) -> Result<(), RawProgramError> {
+        match self.section {
+            ProgramSection::Lsm { .. } => Ok(()),
+            _ => Err(RawProgramError::NotForLsm(self.name.clone())),
+        }
     }
 
     /// Loads it. The verifier is asked for its reasons only when it refuses: it is faster without.
@@ -325,7 +365,11 @@ const BPF_PROG_LOAD: i64 = 5;
 const BPF_RAW_TRACEPOINT_OPEN: i64 = 17;
 const BPF_BTF_LOAD: i64 = 18;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
+const BPF_PROG_TYPE_LSM: u32 = 29;
+const BPF_TRACE_FENTRY: u32 = 24;
+const BPF_TRACE_FEXIT: u32 = 25;
 const BPF_MODIFY_RETURN: u32 = 26;
+const BPF_LSM_MAC: u32 = 27;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 const NAME_BYTES: usize = 16;
 // include/linux/bpf_verifier.h, 6.18: BPF_LOG_LEVEL1 and BPF_LOG_STATS.

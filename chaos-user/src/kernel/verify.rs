@@ -31,7 +31,7 @@ use super::{
     KernelError, btf,
     object::{self, Globals, ProbeGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
-    raw_prog::{ProgramKind, RelocatedObject},
+    raw_prog::{ProgramKind, RawPlace, RelocatedObject},
 };
 use crate::fault::capability::Capability;
 
@@ -303,7 +303,8 @@ fn load_raw(ebpf: &Ebpf, object: &RelocatedObject, of: &Use) -> Result<Figures, 
     let relocated = object.program(of.program).map_err(|error| why(&error))?;
     let kind = match of.at {
         At::ModifyReturn(function) => {
-            relocated.modify_return(function_id(function)?).map_err(|error| why(&error))?
+            let kind = RawPlace::ModifyReturn(function).kind(vmlinux()?, false);
+            kind.map_err(|error| why(&error))?
         }
         at => section_kind(program_type, relocated.section(), at)?,
     };

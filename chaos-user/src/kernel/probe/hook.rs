@@ -17,13 +17,14 @@ use chaos_common::{
 };
 use libc::c_int;
 
-use super::{act, modify_return, scratch, scratch::ScratchCgroup, why};
+use super::{act, attach_raw, scratch, scratch::ScratchCgroup, why};
 use crate::{
     fault::plan::Place,
     kernel::{
         KernelError, attach, btf, counters,
         object::{self, Globals, ProbeGlobals},
         qdisc::{self, FilterHandle},
+        raw_prog::{RawPlace, RawProgram},
         wire::Wire,
     },
     steady::sample::Sample,
@@ -179,7 +180,9 @@ pub fn fmod_ret_syscall(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
 }
 
 fn fmod_ret(ebpf: &Ebpf, cgroup: &ScratchCgroup, function: &str, act: fn() -> c_int) -> Trial {
-    let link = modify_return(ebpf, function, None).map_err(|error| why(&error))?;
+    let at = RawPlace::ModifyReturn(function);
+    let program = RawProgram { program: program::PROBE_RETURN, at, written_for: None, sleepable: false };
+    let link = attach_raw(ebpf, program).map_err(|error| why(&error))?;
     answers(cgroup.act(None, act)?, function)?;
     drop(link);
     succeed(cgroup.act(None, act)?, "the same after the end of the link")
