@@ -53,6 +53,13 @@ pub struct ProbeGlobals {
     pub cgroup: u64,
     /// What they do.
     pub ret: i32,
+    /// How long they delay.
+    pub sleep_ns: u64,
+}
+
+impl ProbeGlobals {
+    /// Nobody is concerned.
+    pub const NOBODY: Self = Self { cgroup: 0, ret: 0, sleep_ns: 0 };
 }
 
 impl Globals {
@@ -89,7 +96,7 @@ impl Globals {
             } else {
                 SockLayout::UNKNOWN
             },
-            probe: ProbeGlobals { cgroup: 0, ret: 0 },
+            probe: ProbeGlobals::NOBODY,
         }
     }
 }
@@ -132,6 +139,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::SOCK_LAYOUT, &layout, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
         .override_global(global::PROBE_RET, &globals.probe.ret, true)
+        .override_global(global::PROBE_SLEEP_NS, &globals.probe.sleep_ns, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(map::LEAPS, if globals.by_segment != 0 { globals.rules } else { 1 })
         .map_max_entries(map::RULE_STATE, entries)

@@ -22,7 +22,7 @@ use std::{
 use aya::{Btf, Ebpf, maps::Map};
 use aya_obj::{Function, Object, ProgramSection, btf::BtfKind, generated::bpf_insn};
 
-use super::btf;
+use super::{btf, kfunc};
 
 /// Where a program goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl RawLink {
         if let Some(other) = what.written_for {
             btf::same_prototype(other, &function).map_err(RawProgramError::Prototype)?;
         }
-        let relocated = RelocatedObject::new(object, ebpf)?.program(what.program)?;
+        let relocated = RelocatedObject::new(object, ebpf)?.program(what.program, btf)?;
         relocated.stands_as_lsm()?;
         let loaded = relocated.load(kind).map_err(|(source, log)| RawProgramError::Refused {
             function: function.clone(),
@@ -232,11 +232,12 @@ impl RelocatedObject {
         Ok(Self { object, btf })
     }
 
-    /// One of its programs.
-    pub(super) fn program(&self, program: &str) -> Result<Relocated, RawProgramError> {
+    /// One of its programs, with the functions of the kernel that it calls.
+    pub(super) fn program(&self, program: &str, btf: &Btf) -> Result<Relocated, RawProgramError> {
         let no_program = || RawProgramError::NoProgram(program.to_owned());
         let parsed = self.object.programs.get(program).ok_or_else(no_program)?;
-        let function = self.object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
+        let mut function = self.object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
+        kfunc::resolve(&mut function.instructions, |name| function_id(btf, name))?;
         let (license, section) = (parsed.license.clone(), parsed.section.clone());
         Ok(Relocated { name: program.to_owned(), license, section, function, btf: self.btf.clone() })
     }

@@ -17,7 +17,7 @@ use chaos_common::{
 };
 use libc::c_int;
 
-use super::{act, attach_raw, scratch, scratch::ScratchCgroup, why};
+use super::{act, attach_raw, scratch, scratch::ScratchCgroup, sleep, why};
 use crate::{
     fault::plan::Place,
     kernel::{
@@ -47,7 +47,8 @@ pub const ACTIVE_LSMS: &str = "/sys/kernel/security/lsm";
 
 const NEVER_RUNS: &str = "it attaches but never runs";
 
-type Trial = Result<(), String>;
+/// What came of a trial; the error is what the kernel said.
+pub type Trial = Result<(), String>;
 
 pub fn tcx(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
     at_tcx(ebpf, cgroup, program::LOSS_EGRESS, Direction::Egress)
@@ -209,7 +210,7 @@ fn attach_kprobe(ebpf: &mut Ebpf, name: &str) -> Trial {
 /// counts and does nothing. `reads_sockets` is for programs that do.
 pub fn load(cgroup: Option<&ScratchCgroup>, reads_sockets: bool) -> Result<Ebpf, KernelError> {
     let (id, level) = cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
-    let probe = ProbeGlobals { cgroup: id, ret: -ANSWER };
+    let probe = ProbeGlobals { cgroup: id, ret: -ANSWER, sleep_ns: sleep::PROBE_NS };
     let mut ebpf = object::load(&Globals::of_probe(probe, level, reads_sockets))?;
     let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
     let target = Wire(Target { rules: 1, slot: 0, spare: 0 });

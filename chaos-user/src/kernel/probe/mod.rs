@@ -10,6 +10,7 @@ mod destroy;
 mod device;
 mod hook;
 mod scratch;
+mod sleep;
 
 use std::error::Error;
 
@@ -26,6 +27,7 @@ pub use destroy::destroys_connections;
 pub use hook::ACTIVE_LSMS;
 pub(super) use hook::{SYSCALL, vmlinux};
 use scratch::ScratchCgroup;
+pub use sleep::Delayed;
 
 /// Tries these capabilities, as quickly as can be.
 pub fn probe(wanted: &[Capability]) -> Result<Capabilities, KernelError> {
@@ -90,6 +92,7 @@ impl Bench {
             Capability::Lsm => self.at_hook(hook::lsm),
             Capability::FmodRetSecurity => self.at_hook(hook::fmod_ret_security),
             Capability::FmodRetSyscall => self.at_hook(hook::fmod_ret_syscall),
+            Capability::FuseSleep => self.at_hook(sleep::fuse_sleep),
             Capability::Kprobe => self.at_hook(hook::kprobe),
             Capability::Override => self.at_hook(hook::kprobe_override),
             Capability::SockDestroy => destroy::sock_destroy(),
@@ -165,7 +168,8 @@ impl Hooked {
         cgroup: u64,
         ret: i32,
     ) -> Result<Self, KernelError> {
-        let ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup, ret }, 0, false))?;
+        let ebpf =
+            object::load(&Globals::of_probe(ProbeGlobals { ret, cgroup, ..ProbeGlobals::NOBODY }, 0, false))?;
         let program = RawProgram { program: program::PROBE_RETURN, at, written_for, sleepable };
         let link = attach_raw(&ebpf, program)?;
         Ok(Self { _link: link, ebpf })
