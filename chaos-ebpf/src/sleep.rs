@@ -63,7 +63,7 @@ pub fn delay(wanted_ns: u64) {
 #[inline(always)]
 fn is_spared(config: &SleepConfig) -> bool {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    tgid == config.inert_tid || config.spared_tgids.iter().any(|spared| *spared == tgid)
+    tgid == config.inert_tid || config.spared_tgids.contains(&tgid)
 }
 
 /// The map's value belongs to the processor that the program began on, which it stays on while it sleeps

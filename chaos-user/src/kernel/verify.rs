@@ -24,6 +24,7 @@ use chaos_common::{
     names::program,
     net::{MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
+    sleep::LONGEST_NS,
     steady::SockLayout,
 };
 
@@ -182,7 +183,7 @@ impl Constants {
             copy: 1,
             kernel_log: self == Self::EverythingLogged,
             layout: btf::sock_layout().unwrap_or(SockLayout::UNKNOWN),
-            probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO, sleep_ns: u64::MAX },
+            probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO, sleep_ns: LONGEST_NS },
         }
     }
 }
