@@ -5,7 +5,7 @@ mod program;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader, Read},
     os::unix::fs::MetadataExt,
     path::Path,
@@ -34,6 +34,8 @@ const CAPS: Caps = Caps { longest_ns: LONG, at_once: 128 };
 /// How soon somebody is awake whom nothing keeps asleep. On a machine that does other things, the best of several.
 const SOON: Duration = Duration::from_millis(100);
 const ATTEMPTS: u32 = 3;
+/// How long the daemon takes to hear of a sleeper, on a slow machine.
+const HEARD_WITHIN: Duration = Duration::from_millis(100);
 /// For whatever takes its time on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -48,7 +50,7 @@ pub fn tests() -> Vec<Test> {
             everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped,
             a_link_ends_while_somebody_sleeps, everything_ends_while_somebody_sleeps,
             those_who_wake_others_are_never_delayed, nothing_remains;
-        SLEEP_SYSCALL: a_system_call_takes_as_long_as_asked;
+        SLEEP_SYSCALL: a_system_call_takes_as_long_as_asked, a_system_call_is_delayed_at_its_entry;
     ]
 }
 
@@ -85,10 +87,12 @@ impl Victim {
         Ok(Self { child, output })
     }
 
-    /// Has one thread open one file, and waits until it sleeps.
+    /// Has one thread open one file, and waits until it sleeps and the daemon has heard of it: before that, the kernel
+    /// lets go who is killed by itself.
     fn asleep(cgroup: &Cgroup, delayed: &mut Delayed) -> anyhow::Result<Self> {
         let victim = Self::start(cgroup, Call::Open, 1, 1)?;
         wait_until_asleep(delayed, 1)?;
+        thread::sleep(HEARD_WITHIN);
         Ok(victim)
     }
 
@@ -138,6 +142,7 @@ fn soon(attempt: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<()> {
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {
         let took = attempt()?;
+        println!("awake after {took:?}");
         if took < SOON {
             return Ok(());
         }
@@ -152,6 +157,10 @@ fn a_call_takes_as_long_as_asked() -> anyhow::Result<()> {
 
 fn a_system_call_takes_as_long_as_asked() -> anyhow::Result<()> {
     takes_as_long_as_asked(RawPlace::ModifyReturn(SYSCALL), Call::GetPriority)
+}
+
+fn a_system_call_is_delayed_at_its_entry() -> anyhow::Result<()> {
+    takes_as_long_as_asked(RawPlace::Fentry(SYSCALL), Call::GetPriority)
 }
 
 /// Takes no time before, in another cgroup and after; during, as long as asked and no processor.
@@ -171,7 +180,7 @@ fn takes_as_long_as_asked(at: RawPlace<'_>, call: Call) -> anyhow::Result<()> {
         println!("{wanted_ns} ns asked: {took:?}");
         ensure!(took.elapsed_ns >= wanted_ns, "{wanted_ns} ns asked: {took:?}");
         ensure!(took.elapsed_ns < wanted_ns + LATE_NS, "{wanted_ns} ns asked: {took:?}");
-        ensure!(took.used_ns < wanted_ns / 2 + MS, "not asleep: {took:?}");
+        ensure!(took.used_ns < wanted_ns / 10 + MS, "not asleep: {took:?}");
         let stats = delayed.stats()?;
         ensure!(stats.slept == u64::from(CALLS) && stats.asked == stats.slept, "{stats:?}");
         ensure!(stats.late.iter().sum::<u64>() == stats.slept, "{stats:?}");
@@ -494,7 +503,7 @@ fn nothing_remains() -> anyhow::Result<()> {
         ensure!(theirs == mounted, "its mounts have changed: {theirs}");
     }
     let during: BTreeSet<_> = connections()?.difference(&before).cloned().collect();
-    ensure!(Path::new("/sys/fs/fuse/connections/..").is_dir() && !during.is_empty(), "no connection");
+    ensure!(!during.is_empty(), "no connection");
     let processes = delayed.processes();
     drop(delayed);
     wait_until_gone(&processes)?;
@@ -504,6 +513,5 @@ fn nothing_remains() -> anyhow::Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     ensure!(mounts()? == mounted, "mounts are left: {}", mounts()?);
-    ensure!(File::open("/dev/null").is_ok());
     Ok(())
 }

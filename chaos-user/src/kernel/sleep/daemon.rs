@@ -3,7 +3,8 @@
 //! **Signals.** Any signal makes the kernel tell us so, once (fs/fuse/dev.c, `request_wait_answer`, 6.18), and then it
 //! waits for us even if the next one kills. So whoever has a signal is looked at: where one that kills is pending, it
 //! is woken at once, and until then again and again. A signal that the target handles does not shorten its delay:
-//! the handler runs when the delay is over, and a call that begins anew after it is delayed anew.
+//! the handler runs when the delay is over, and a call that begins anew after it is delayed anew. Nor does one that
+//! dumps core, which the kernel does not turn into a SIGKILL: the target ends when the delay is over.
 
 use std::{
     fs::{self, File},

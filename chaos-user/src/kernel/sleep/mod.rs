@@ -16,6 +16,10 @@
 //! noticed by the keeper. If keeper and daemon are both stopped, nobody wakes anybody until one goes on (from Linux 6.17
 //! on the kernel may do it by itself, `fs.fuse.max_request_timeout`).
 //!
+//! Programs for LSM are the ones for this. A TRACING program (fmod_ret, fentry) is skipped on a processor where it
+//! sleeps already, which is no outcome that it could count (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable_recur`,
+//! 6.18): many threads on few processors get few of their delays.
+//!
 //! While one sleeps, it cannot be frozen, and others wait who end a perf event, a uprobe or a classic tracepoint with
 //! BPF, move the task to another processor or take the processor away (it holds `rcu_tasks_trace` and
 //! `migrate_disable`): hence the caps in chaos-common/src/sleep.rs.
