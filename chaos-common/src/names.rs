@@ -76,6 +76,8 @@ pub mod program {
         PROBE_LSM = "probe_lsm",
         /// For fmod_ret: returns what the probe asks for to its own processes.
         PROBE_RETURN = "probe_return",
+        /// For lsm and fmod_ret that may sleep: delays a probe's processes.
+        PROBE_SLEEP = "probe_sleep",
         /// fentry: counts a probe's processes.
         PROBE_FENTRY = "probe_fentry",
         /// fexit: counts a probe's processes.
@@ -148,6 +150,14 @@ pub mod map {
         CALL_PATHS = "CALL_PATHS",
         /// Thread → [`Remembered`](crate::syscall::Remembered).
         CALL_MEMORY = "CALL_MEMORY",
+        /// 0 → [`SleepConfig`](crate::sleep::SleepConfig).
+        SLEEP_CONFIG = "SLEEP_CONFIG",
+        /// 0 → [`SleepState`](crate::sleep::SleepState).
+        SLEEP_STATE = "SLEEP_STATE",
+        /// slot of a sleeper → [`SleepRequest`](crate::sleep::SleepRequest).
+        SLEEP_SLOTS = "SLEEP_SLOTS",
+        /// 0 → [`SleepStats`](crate::sleep::SleepStats), per CPU.
+        SLEEP_STATS = "SLEEP_STATS",
         /// 0 → `u64`: how often probe programs met a process of the probe.
         PROBE_HITS = "PROBE_HITS",
     }
@@ -176,5 +186,7 @@ pub mod global {
         PROBE_CGROUP = "PROBE_CGROUP",
         /// `i32`: what probe programs make their hooks return.
         PROBE_RET = "PROBE_RET",
+        /// `u64`: how long probe programs delay whom they meet.
+        PROBE_SLEEP_NS = "PROBE_SLEEP_NS",
     }
 }

@@ -13,6 +13,7 @@ mod maps;
 mod net;
 mod probe;
 mod skb;
+mod sleep;
 mod sock;
 mod steady;
 mod syscall;

@@ -3,6 +3,7 @@
 //! Sizes given here are the largest; the controller lowers them to what a plan needs.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
@@ -12,6 +13,7 @@ use chaos_common::{
     net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
     rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
+    sleep::{SLOTS as SLEEPERS, SleepConfig, SleepRequest, SleepState, SleepStats},
     sock::Refusal,
     steady::SockLayout,
     syscall::{
@@ -120,6 +122,22 @@ pub static HEADERS: PerCpuArray<[u8; HEADER_BYTES]> = PerCpuArray::with_max_entr
 #[map]
 pub static STEADY: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
 
+/// Who wakes sleepers, and which of them there may be.
+#[map]
+pub static SLEEP_CONFIG: Array<SleepConfig> = Array::with_max_entries(1, 0);
+
+/// What sleepers have in common.
+#[map]
+pub static SLEEP_STATE: Array<SleepState> = Array::with_max_entries(1, 0);
+
+/// What each sleeper asks for; the daemon that wakes them reads it in its own memory.
+#[map]
+pub static SLEEP_SLOTS: Array<SleepRequest> = Array::with_max_entries(SLEEPERS, BPF_F_MMAPABLE);
+
+/// What came of all delays.
+#[map]
+pub static SLEEP_STATS: PerCpuArray<SleepStats> = PerCpuArray::with_max_entries(1, 0);
+
 /// How often a probe program met a process of the probe.
 #[map]
 pub static PROBE_HITS: Array<u64> = Array::with_max_entries(1, 0);
@@ -185,6 +203,10 @@ pub static PROBE_CGROUP: u64 = 0;
 /// What probe programs make their hooks return.
 #[unsafe(no_mangle)]
 pub static PROBE_RET: i32 = 0;
+
+/// How long probe programs delay whom they meet.
+#[unsafe(no_mangle)]
+pub static PROBE_SLEEP_NS: u64 = 0;
 
 /// Reads a global above. The loader fills them in before the verifier runs, which then knows each value
 /// and removes the code that it makes unreachable; the compiler must not believe the values written here.

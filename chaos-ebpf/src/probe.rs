@@ -14,7 +14,8 @@ use aya_ebpf::{
 
 use crate::{
     atomic,
-    maps::{PROBE_CGROUP, PROBE_HITS, PROBE_RET, global},
+    maps::{PROBE_CGROUP, PROBE_HITS, PROBE_RET, PROBE_SLEEP_NS, global},
+    sleep,
 };
 
 /// Verdicts of a sock_addr program (kernel/bpf/cgroup.c, `bpf_prog_run_array_cg`, 6.18).
@@ -42,6 +43,17 @@ pub fn probe_return(_ctx: *mut c_void) -> i64 {
     }
     hit();
     i64::from(global(&PROBE_RET))
+}
+
+/// Whether a caller can be delayed. In its section as above; it is loaded as one that may sleep.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm.s/probe_sleep")]
+pub fn probe_sleep(_ctx: *mut c_void) -> i64 {
+    if is_ours() {
+        hit();
+        sleep::delay(global(&PROBE_SLEEP_NS));
+    }
+    0
 }
 
 /// Whether a function's entry can be watched.

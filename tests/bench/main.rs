@@ -21,6 +21,7 @@ use kchaos::{
         catalogue,
         plan::{Options, Plan, plan},
         text::Given,
+        wanted::Wanted,
     },
     kernel::{Kernel, LiveKernel},
     target::{Device, Group, Hierarchy, Member, Namespace, Netns, Scope, Target},
@@ -82,7 +83,8 @@ impl BenchCgroup {
 
     /// A plan that does this to what this cgroup sends in `netns`: a fault and its parameters, as specs have them.
     fn plan(&self, fault: &str, parameters: &[(&'static str, &str)], netns: &Netns) -> anyhow::Result<Plan> {
-        let capabilities = LiveKernel::default().capabilities(&Capability::PLANNABLE)?;
+        let capabilities = LiveKernel::default()
+            .capabilities(&Wanted { capabilities: Capability::PLANNABLE.to_vec(), functions: Vec::new() })?;
         self.plan_for(fault, parameters, netns, netns.devices()?, &capabilities)
     }
 
@@ -104,6 +106,7 @@ impl BenchCgroup {
             target: self.target.clone(),
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
             namespaces: vec![Namespace { netns: netns.clone(), devices, is_held: false }],
+            ring: None,
         };
         let scope = Scope { members: vec![member], spared: Vec::new() };
         Ok(plan(&[fault], &scope, capabilities, &Options::default())?)

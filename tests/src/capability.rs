@@ -1,5 +1,5 @@
-//! What a kernel can do: that the probe leaves nothing behind, and that the loader of fmod_ret programs does what
-//! it says to whom it says.
+//! What a kernel can do: that the probe leaves nothing behind, and that the loader of raw programs does what it says
+//! to whom it says.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use kchaos::{
     fault::capability::Capability,
-    kernel::probe::{Modified, probe},
+    kernel::{
+        RawPlace,
+        probe::{Hooked, probe},
+    },
     target::Hierarchy,
 };
 use serde_json::Value;
@@ -30,6 +33,8 @@ const SYSCALL_PREFIX: &str = if cfg!(target_arch = "aarch64") { "__arm64_sys_" }
 
 const ROOT: &[Need] = &[Need::Root];
 const SECURITY: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSecurity)];
+const LSM: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm)];
+const FENTRY: &[Need] = &[Need::Root, Need::Kernel(Capability::Fentry)];
 const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
 
 pub fn tests() -> Vec<Test> {
@@ -47,6 +52,15 @@ pub fn tests() -> Vec<Test> {
             a_probe_that_was_killed_is_cleaned_up_after,
         ),
         test("security_hook_fails_for_one_cgroup_only", SECURITY, security_hook_fails_for_one_cgroup_only),
+        test("lsm_hook_fails_for_one_cgroup_only", LSM, lsm_hook_fails_for_one_cgroup_only),
+        test(
+            "sleepable_lsm_hook_fails_for_one_cgroup_only",
+            LSM,
+            sleepable_lsm_hook_fails_for_one_cgroup_only,
+        ),
+        test("a_functions_entry_is_watched", FENTRY, a_functions_entry_is_watched),
+        test("a_functions_end_is_watched", FENTRY, a_functions_end_is_watched),
+        test("a_security_hook_takes_nothing_sleepable", SECURITY, a_security_hook_takes_nothing_sleepable),
         test("system_call_fails_for_one_cgroup_only", SYSCALL, system_call_fails_for_one_cgroup_only),
         test(
             "a_function_with_other_arguments_is_refused",
@@ -92,7 +106,51 @@ fn a_probe_that_was_killed_is_cleaned_up_after() -> anyhow::Result<()> {
 
 fn security_hook_fails_for_one_cgroup_only() -> anyhow::Result<()> {
     let ours = || File::open("/dev/null").map(drop).map_err(Into::into);
-    fails_for_one_cgroup_only("security_file_open", Some("bpf_lsm_file_open"), ": < /dev/null", ours)
+    let at = RawPlace::ModifyReturn("security_file_open");
+    fails_for_one_cgroup_only(at, Some("bpf_lsm_file_open"), false, ": < /dev/null", ours)
+}
+
+fn lsm_hook_fails_for_one_cgroup_only() -> anyhow::Result<()> {
+    let ours = || File::open("/dev/null").map(drop).map_err(Into::into);
+    fails_for_one_cgroup_only(RawPlace::Lsm("file_open"), None, false, ": < /dev/null", ours)
+}
+
+fn sleepable_lsm_hook_fails_for_one_cgroup_only() -> anyhow::Result<()> {
+    let ours = || File::open("/dev/null").map(drop).map_err(Into::into);
+    fails_for_one_cgroup_only(RawPlace::Lsm("file_open"), None, true, ": < /dev/null", ours)
+}
+
+fn a_functions_entry_is_watched() -> anyhow::Result<()> {
+    watches_one_cgroup_only(RawPlace::Fentry(&getpriority()))
+}
+
+fn a_functions_end_is_watched() -> anyhow::Result<()> {
+    watches_one_cgroup_only(RawPlace::Fexit(&getpriority()))
+}
+
+fn getpriority() -> String {
+    format!("{SYSCALL_PREFIX}getpriority")
+}
+
+/// Meets nobody before, one cgroup's process during, and nothing fails.
+fn watches_one_cgroup_only(at: RawPlace<'_>) -> anyhow::Result<()> {
+    let (cgroup, other) = (Cgroup::new()?, Cgroup::new()?);
+    let id = fs::metadata(&cgroup.dir)?.ino();
+    let watching = Hooked::at(at, None, false, id, 0)?;
+    ensure_works(&other.dir, "nice").context("in another cgroup")?;
+    ensure!(watching.hits()? == 0, "another cgroup's process counts");
+    ensure_works(&cgroup.dir, "nice")?;
+    ensure!(watching.hits()? > 0, "it attaches but never runs");
+    Ok(())
+}
+
+/// (kernel/bpf/verifier.c, `bpf_check_attach_target`, 6.18).
+fn a_security_hook_takes_nothing_sleepable() -> anyhow::Result<()> {
+    match Hooked::at(RawPlace::ModifyReturn("security_file_open"), None, true, 0, -libc::EIO) {
+        Ok(_) => bail!("security_file_open took a program that may sleep"),
+        Err(error) if error.to_string().contains("is not sleepable") => Ok(()),
+        Err(error) => bail!("expected `is not sleepable` in: {error}"),
+    }
 }
 
 fn system_call_fails_for_one_cgroup_only() -> anyhow::Result<()> {
@@ -101,26 +159,27 @@ fn system_call_fails_for_one_cgroup_only() -> anyhow::Result<()> {
         true => Ok(()),
         false => bail!("nice fails in our own cgroup"),
     };
-    fails_for_one_cgroup_only(&format!("{SYSCALL_PREFIX}getpriority"), None, "nice", ours)
+    fails_for_one_cgroup_only(RawPlace::ModifyReturn(&getpriority()), None, false, "nice", ours)
 }
 
 /// Works before, fails with EIO during, works again after; `ours` works all the time.
 fn fails_for_one_cgroup_only(
-    function: &str,
+    at: RawPlace<'_>,
     written_for: Option<&str>,
+    sleepable: bool,
     command: &str,
     ours: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let (cgroup, other) = (Cgroup::new()?, Cgroup::new()?);
     let id = fs::metadata(&cgroup.dir)?.ino();
     ensure_works(&cgroup.dir, command).context("before")?;
-    let modified = Modified::function(function, written_for, id, -libc::EIO)?;
+    let hooked = Hooked::at(at, written_for, sleepable, id, -libc::EIO)?;
     let (works, said) = run_in(&cgroup.dir, command)?;
     ensure!(!works && said.contains("Input/output error"), "{command} should fail with EIO: {said}");
-    ensure!(modified.hits()? > 0, "it failed, but the program did not run");
+    ensure!(hooked.hits()? > 0, "it failed, but the program did not run");
     ensure_works(&other.dir, command).context("in another cgroup")?;
     ours().context("in our own cgroup")?;
-    drop(modified);
+    drop(hooked);
     ensure_works(&cgroup.dir, command).context("after")
 }
 
@@ -157,7 +216,7 @@ fn a_function_that_must_not_be_changed_is_refused() -> anyhow::Result<()> {
 }
 
 fn refused(function: &str, written_for: Option<&str>, words: &str) -> anyhow::Result<()> {
-    match Modified::function(function, written_for, 0, -libc::EIO) {
+    match Hooked::at(RawPlace::ModifyReturn(function), written_for, false, 0, -libc::EIO) {
         Ok(_) => bail!("{function} was modified"),
         Err(error) if error.to_string().contains(words) => Ok(()),
         Err(error) => bail!("expected `{words}` in: {error}"),

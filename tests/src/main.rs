@@ -24,6 +24,7 @@ mod qdisc;
 mod report;
 mod safety;
 mod select;
+mod sleep;
 mod snapshot;
 mod stream;
 mod surroundings;
@@ -34,7 +35,11 @@ mod victim;
 
 use std::{path::Path, process::ExitCode};
 
-use kchaos::kernel::{WATCHDOG_VERB, watch};
+use kchaos::kernel::{
+    WATCHDOG_VERB,
+    sleep::{SLEEP_VERB, keep},
+    watch,
+};
 use libtest_mimic::Arguments;
 
 use need::Need;
@@ -84,11 +89,22 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(victim::VERB) {
         return victim::program::main();
     }
+    match &std::env::args().collect::<Vec<_>>()[..] {
+        [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
+        [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
+        _ => {}
+    }
     // Tests that inject by themselves start what looks after it, as kchaos does.
     if let [_, verb, journal] = &std::env::args().collect::<Vec<_>>()[..]
         && verb == WATCHDOG_VERB
     {
         return if watch(Path::new(journal)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let [_, verb, slots] = &std::env::args().collect::<Vec<_>>()[..]
+        && verb == SLEEP_VERB
+    {
+        let kept = slots.parse().map_err(std::io::Error::other).and_then(keep);
+        return if kept.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
@@ -106,6 +122,7 @@ fn main() -> ExitCode {
         docker::tests(),
         capability::tests(),
         programs::tests(),
+        sleep::tests(),
     ];
     let tests = select::spread(tests.into_iter().collect());
     if let Some(twice) = select::twice(&tests) {

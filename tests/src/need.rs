@@ -88,6 +88,11 @@ pub const NETEM_VLAN: &[Need] = &[
 ];
 /// To refuse calls on sockets.
 pub const SOCK: &[Need] = &[Need::Root, Need::Kernel(Capability::SockAddr)];
+/// To put callers to sleep.
+pub const SLEEP: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm), Need::Kernel(Capability::FuseSleep)];
+/// The same where no hook of LSM is.
+pub const SLEEP_SYSCALL: &[Need] =
+    &[Need::Root, Need::Kernel(Capability::FmodRetSyscall), Need::Kernel(Capability::FuseSleep)];
 /// To destroy connections.
 pub const DESTROY: &[Need] = &[Need::Root, Need::Kernel(Capability::SockDestroy)];
 /// To lose packets both ways.

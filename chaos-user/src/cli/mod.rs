@@ -20,7 +20,11 @@ use crate::{
     demo::{CLIENT_VERB, SERVICE_VERB, service},
     experiment::Insist,
     fault::mechanism::Mechanism,
-    kernel::{WATCHDOG_VERB, watch},
+    kernel::{
+        WATCHDOG_VERB,
+        sleep::{SLEEP_VERB, keep},
+        watch,
+    },
     target::refuse::Protected,
     units,
 };
@@ -84,6 +88,11 @@ enum Verb {
     DemoClient {
         /// Whom to ask.
         address: SocketAddr,
+    },
+    #[command(name = SLEEP_VERB, hide = true)]
+    SleepKeeper {
+        /// Id of the map of what sleepers ask for.
+        slots: u32,
     },
     #[command(name = WATCHDOG_VERB, hide = true)]
     Watchdog {
@@ -159,6 +168,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match &cli.verb {
         Verb::Watchdog { journal } => return watch(journal).map(|()| exit::OK).map_err(Into::into),
+        Verb::SleepKeeper { slots } => return keep(*slots).map(|()| exit::OK).map_err(Into::into),
         Verb::DemoService { address } => return service::serve(*address).map(|()| exit::OK),
         Verb::DemoClient { address } => return service::ask(*address).map(|()| exit::OK),
         _ => {}
@@ -179,7 +189,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             Verb::Stop(args) => stop::run(&args).await,
             Verb::Sweep(args) => sweep::run(&args),
             Verb::Demo(args) => demo::run(&args, cli.kernel_log).await,
-            Verb::Watchdog { .. } | Verb::DemoService { .. } | Verb::DemoClient { .. } => {
+            Verb::Watchdog { .. }
+            | Verb::SleepKeeper { .. }
+            | Verb::DemoService { .. }
+            | Verb::DemoClient { .. } => {
                 unreachable!("these have no use for this runtime")
             }
         }

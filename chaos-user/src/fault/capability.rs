@@ -36,6 +36,8 @@ pub enum Capability {
     FmodRetSecurity,
     /// BPF that changes what a system call returns.
     FmodRetSyscall,
+    /// Putting whoever calls to sleep, by a page of a filesystem of ours.
+    FuseSleep,
     /// BPF at a kprobe.
     Kprobe,
     /// BPF at a kprobe that answers in the function's place.
@@ -52,7 +54,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -67,6 +69,7 @@ impl Capability {
         Self::Lsm,
         Self::FmodRetSecurity,
         Self::FmodRetSyscall,
+        Self::FuseSleep,
         Self::Kprobe,
         Self::Override,
         Self::SockDestroy,
@@ -114,6 +117,7 @@ impl Capability {
             Self::Lsm => "lsm",
             Self::FmodRetSecurity => "fmod_ret security_*",
             Self::FmodRetSyscall => "fmod_ret syscalls",
+            Self::FuseSleep => "fuse sleep",
             Self::Kprobe => "kprobe",
             Self::Override => "kprobe override",
             Self::SockDestroy => "sock_destroy",
@@ -142,6 +146,7 @@ impl Capability {
             Self::FmodRetSyscall => {
                 "CONFIG_FUNCTION_ERROR_INJECTION (Ubuntu, RHEL 9) or Linux 7.2, and what fentry/fexit needs"
             }
+            Self::FuseSleep => "Linux 6.2 with CONFIG_FUSE_FS, and lsm or fmod_ret syscalls",
             Self::Kprobe => "CONFIG_KPROBES and CONFIG_BPF_EVENTS",
             Self::Override => "CONFIG_BPF_KPROBE_OVERRIDE (Ubuntu, Amazon Linux 2023, Arch)",
             Self::SockDestroy => "CONFIG_INET_DIAG_DESTROY, and CONFIG_SOCK_CGROUP_DATA",
@@ -168,6 +173,7 @@ impl Capability {
             Self::Lsm => "failing and delaying system calls",
             Self::FmodRetSecurity => "failing system calls where lsm is not active",
             Self::FmodRetSyscall => "failing system calls that no security hook sees",
+            Self::FuseSleep => "delaying system calls without using the processor",
             Self::Kprobe => "watching functions of the kernel without btf",
             Self::Override => "failing system calls without fmod_ret",
             Self::SockDestroy => "resetting connections",

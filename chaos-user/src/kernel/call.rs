@@ -3,14 +3,14 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use aya::{Ebpf, programs::KProbe};
-use aya_obj::btf::BtfKind;
 use chaos_common::{names::program, syscall::CallPoint};
 
 use super::{
     KernelError,
+    constant::constant,
     object::OBJECT,
     probe::vmlinux,
-    raw_prog::{self, ProgramKind, RawProgramError, RelocatedObject},
+    raw_prog::{self, RawPlace, RawProgramError, RelocatedObject},
 };
 use crate::fault::{plan::Plan, syscall::point::CallPlace};
 
@@ -38,18 +38,13 @@ impl CallPrograms {
 
     /// Attaches one more.
     pub fn attach(&mut self, ebpf: &mut Ebpf, at: &CallPlace, point: CallPoint) -> Result<(), KernelError> {
-        let link = match at {
+        let (name, place) = match at {
             CallPlace::Kprobe(function) => return kprobe(ebpf, function),
-            CallPlace::Lsm(hook) => {
-                self.load(program::CALL_HOOK, &format!("bpf_lsm_{hook}"), ProgramKind::LSM, point)?
-            }
-            CallPlace::ModifyReturn(function) => {
-                self.load(program::CALL_HOOK, function, ProgramKind::MODIFY_RETURN, point)?
-            }
-            CallPlace::Begin(function) => {
-                self.load(program::CALL_BEGIN, function, ProgramKind::FENTRY, point)?
-            }
+            CallPlace::Lsm(hook) => (program::CALL_HOOK, RawPlace::Lsm(hook)),
+            CallPlace::ModifyReturn(function) => (program::CALL_HOOK, RawPlace::ModifyReturn(function)),
+            CallPlace::Begin(function) => (program::CALL_BEGIN, RawPlace::Fentry(function)),
         };
+        let link = self.load(name, place, point)?;
         self.links.push(link);
         Ok(())
     }
@@ -60,24 +55,17 @@ impl CallPrograms {
         self.object = None;
     }
 
-    fn load(
-        &self,
-        name: &str,
-        function: &str,
-        kind: ProgramKind,
-        point: CallPoint,
-    ) -> Result<OwnedFd, KernelError> {
+    fn load(&self, name: &str, at: RawPlace<'_>, point: CallPoint) -> Result<OwnedFd, KernelError> {
         let (object, point_map) =
             self.object.as_ref().ok_or_else(|| RawProgramError::NoProgram(name.to_owned()))?;
-        let id = vmlinux().map_err(KernelError::btf)?.id_by_type_name_kind(function, BtfKind::Func);
-        let no_function = |source| RawProgramError::NoFunction { function: function.to_owned(), source };
-        let kind = ProgramKind { function_id: id.map_err(no_function)?, ..kind };
-        let constant = raw_prog::constant(POINT_SECTION, point).map_err(KernelError::io(POINT_SECTION))?;
-        let mut relocated = object.program(name)?;
+        let btf = vmlinux().map_err(KernelError::btf)?;
+        let kind = at.kind(btf, false)?;
+        let constant = constant(POINT_SECTION, point).map_err(KernelError::io(POINT_SECTION))?;
+        let mut relocated = object.program(name, btf)?;
         relocated.exchange(*point_map, constant.as_raw_fd());
-        let refused = |(source, log)| RawProgramError::Refused { function: function.to_owned(), source, log };
+        let refused = |(source, log)| RawProgramError::Refused { function: at.function(), source, log };
         let loaded = relocated.load(kind).map_err(refused)?;
-        let not_attached = |source| RawProgramError::Attach { function: function.to_owned(), source };
+        let not_attached = |source| RawProgramError::Attach { function: at.function(), source };
         Ok(raw_prog::attach(&loaded).map_err(not_attached)?)
     }
 }

@@ -4,6 +4,7 @@ mod attach;
 mod btf;
 mod call;
 mod clock;
+mod constant;
 mod counters;
 #[cfg(test)]
 pub mod fake;
@@ -14,6 +15,7 @@ pub mod host;
 pub mod ifb;
 mod injection;
 pub mod journal;
+mod kfunc;
 mod lease;
 mod live;
 mod log;
@@ -24,6 +26,7 @@ pub mod qdisc;
 mod raw_prog;
 mod reset;
 mod shaper;
+pub mod sleep;
 mod sock_diag;
 pub mod sweep;
 mod symbols;
@@ -38,7 +41,7 @@ pub use clock::monotonic_ns;
 pub use injection::LiveInjection;
 pub use live::LiveKernel;
 pub use log::KernelLog;
-pub use raw_prog::RawProgramError;
+pub use raw_prog::{RawPlace, RawProgramError};
 pub use watchdog::{WATCHDOG_VERB, watch};
 
 use crate::{

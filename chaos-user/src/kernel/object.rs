@@ -57,6 +57,13 @@ pub struct ProbeGlobals {
     pub cgroup: u64,
     /// What they do.
     pub ret: i32,
+    /// How long they delay.
+    pub sleep_ns: u64,
+}
+
+impl ProbeGlobals {
+    /// Nobody is concerned.
+    pub const NOBODY: Self = Self { cgroup: 0, ret: 0, sleep_ns: 0 };
 }
 
 impl Globals {
@@ -99,7 +106,7 @@ impl Globals {
             } else {
                 btf::call_layout().unwrap_or(CallLayout::UNKNOWN)
             },
-            probe: ProbeGlobals { cgroup: 0, ret: 0 },
+            probe: ProbeGlobals::NOBODY,
         }
     }
 }
@@ -145,6 +152,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::CALL_LAYOUT, &calls, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
         .override_global(global::PROBE_RET, &globals.probe.ret, true)
+        .override_global(global::PROBE_SLEEP_NS, &globals.probe.sleep_ns, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(map::LEAPS, if globals.by_segment != 0 { globals.rules } else { 1 })
         .map_max_entries(map::RULE_STATE, entries)

@@ -1,46 +1,87 @@
-//! Loads what aya 0.14 cannot: fmod_ret, which changes what a function of the kernel returns.
+//! Loads what aya 0.14 cannot: fmod_ret, which changes what a function of the kernel returns, and one program of the
+//! object at several hooks at once.
 //!
-//! aya's parser refuses an object with a section of that name, so the program stands in the object as one for
+//! aya's parser refuses an object with a section for fmod_ret, so the program stands in the object as one for
 //! LSM. aya has made the maps and filled in the globals by then; here the object is parsed once more, one program of
-//! it is relocated to those maps and handed to the kernel as TRACING with the attach type MODIFY_RETURN
-//! (kernel/bpf/syscall.c, `bpf_prog_load` and `bpf_tracing_prog_attach`, 6.18).
+//! it is relocated to those maps and handed to the kernel as what it shall be ([`RawPlace`];
+//! kernel/bpf/syscall.c, `bpf_prog_load` and `bpf_tracing_prog_attach`, 6.18).
 //!
 //! An fmod_ret program runs before the function. 0 lets the function go on; anything else is returned in its
-//! place, unchecked and as 64 bits even where the function returns `int`: the program must sign-extend. It is
-//! skipped where a TRACING program runs already (`recursion_misses`).
+//! place, unchecked and as 64 bits even where the function returns `int`: the program must sign-extend. What an LSM
+//! program returns, the verifier checks. TRACING programs are skipped where one runs already (`recursion_misses`),
+//! those for LSM are not from 6.1 on.
 
 use std::{
     collections::{BTreeMap, HashSet},
     ffi::CStr,
     fmt, io, mem,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
-    rc::Rc,
+    sync::Arc,
 };
 
 use aya::{Btf, Ebpf, maps::Map};
 use aya_obj::{Function, Object, ProgramSection, btf::BtfKind, generated::bpf_insn};
 
-use chaos_common::Pod;
+use super::{btf, kfunc};
 
-use super::btf;
-
-/// An instruction that loads 64 bits, and what its source register then says of them (include/uapi/linux/bpf.h, 6.18).
-const LOAD_IMMEDIATE_64: u8 = 0x18;
-const PSEUDO_MAP_FD: u8 = 1;
-const PSEUDO_MAP_VALUE: u8 = 2;
+/// Where a program goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawPlace<'a> {
+    /// A hook of LSM, `file_open` for instance. Where BPF is no active security module, it attaches and never runs.
+    Lsm(&'a str),
+    /// In place of a function of the kernel: a system call's entry point where the kernel allows errors to be
+    /// injected into it, or a `security_*` (kernel/bpf/verifier.c, `check_attach_modify_return`, 6.18).
+    ModifyReturn(&'a str),
+    /// Before a function of the kernel. Such a program returns 0.
+    Fentry(&'a str),
+    /// After a function of the kernel. Such a program returns 0.
+    Fexit(&'a str),
+}
 
 /// What is loaded, and where it goes.
 #[derive(Clone, Copy, Debug)]
-pub struct ModifyReturn<'a> {
+pub struct RawProgram<'a> {
     /// The program, which stands in the object as one for LSM.
     pub program: &'a str,
-    /// A function of the kernel: a system call's entry point where the kernel allows errors to be injected into
-    /// it, or a `security_*` (kernel/bpf/verifier.c, `check_attach_modify_return`, 6.18).
-    pub function: &'a str,
+    /// Where it goes.
+    pub at: RawPlace<'a>,
     /// The function whose arguments the program reads, `bpf_lsm_file_open` for instance. The verifier does
     /// not notice arguments in another order: `mmap_file` of LSM has others than `security_mmap_file`. `None`
     /// for programs that read none.
     pub written_for: Option<&'a str>,
+    /// Whether it may sleep. Only some hooks of LSM take such a program (kernel/bpf/bpf_lsm.c, `sleepable_lsm_hooks`,
+    /// 6.18), no `security_*` does, and of other functions those that errors may be injected into.
+    pub sleepable: bool,
+}
+
+impl RawPlace<'_> {
+    /// The function of the kernel that the program is attached to.
+    pub(super) fn function(&self) -> String {
+        match self {
+            Self::Lsm(hook) => format!("bpf_lsm_{hook}"),
+            Self::ModifyReturn(function) | Self::Fentry(function) | Self::Fexit(function) => {
+                (*function).to_owned()
+            }
+        }
+    }
+
+    /// What the kernel shall take the program for there.
+    pub(super) fn kind(&self, btf: &Btf, sleepable: bool) -> Result<ProgramKind, RawProgramError> {
+        let (program_type, attach_type) = match self {
+            Self::Lsm(_) => (BPF_PROG_TYPE_LSM, BPF_LSM_MAC),
+            Self::ModifyReturn(_) => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN),
+            Self::Fentry(_) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY),
+            Self::Fexit(_) => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT),
+        };
+        let function_id = function_id(btf, &self.function())?;
+        Ok(ProgramKind { program_type, attach_type, function_id, sleepable })
+    }
+}
+
+/// What BTF calls a function of the kernel.
+fn function_id(btf: &Btf, function: &str) -> Result<u32, RawProgramError> {
+    let id = btf.id_by_type_name_kind(function, BtfKind::Func);
+    id.map_err(|source| RawProgramError::NoFunction { function: function.to_owned(), source })
 }
 
 /// A program in force.
@@ -115,28 +156,25 @@ impl fmt::Display for VerifierLog {
 impl RawLink {
     /// Loads and attaches. `object` is what `ebpf` was loaded from, and `ebpf` must still hold all of its maps;
     /// `btf` describes the running kernel.
-    pub fn modify_return(
+    pub fn attach(
         object: &[u8],
         ebpf: &Ebpf,
         btf: &Btf,
-        what: ModifyReturn<'_>,
+        what: RawProgram<'_>,
     ) -> Result<Self, RawProgramError> {
-        let ModifyReturn { program, function, written_for } = what;
-        let function_id = btf.id_by_type_name_kind(function, BtfKind::Func);
-        let function_id = function_id
-            .map_err(|source| RawProgramError::NoFunction { function: function.to_owned(), source })?;
-        if let Some(other) = written_for {
-            btf::same_prototype(other, function).map_err(RawProgramError::Prototype)?;
+        let function = what.at.function();
+        let kind = what.at.kind(btf, what.sleepable)?;
+        if let Some(other) = what.written_for {
+            btf::same_prototype(other, &function).map_err(RawProgramError::Prototype)?;
         }
-        let relocated = RelocatedObject::new(object, ebpf)?.program(program)?;
-        let kind = relocated.modify_return(function_id)?;
+        let relocated = RelocatedObject::new(object, ebpf)?.program(what.program, btf)?;
+        relocated.stands_as_lsm()?;
         let loaded = relocated.load(kind).map_err(|(source, log)| RawProgramError::Refused {
-            function: function.to_owned(),
+            function: function.clone(),
             source,
             log,
         })?;
-        let link = attach(&loaded)
-            .map_err(|source| RawProgramError::Attach { function: function.to_owned(), source })?;
+        let link = attach(&loaded).map_err(|source| RawProgramError::Attach { function, source })?;
         // The link keeps the program.
         Ok(Self { _link: link })
     }
@@ -155,26 +193,13 @@ pub(super) struct ProgramKind {
     pub(super) sleepable: bool,
 }
 
-impl ProgramKind {
-    /// At a hook of the security modules.
-    pub(super) const LSM: Self = Self::at_function(BPF_PROG_TYPE_LSM, BPF_LSM_MAC);
-    /// In the place of a function.
-    pub(super) const MODIFY_RETURN: Self = Self::at_function(BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN);
-    /// Before a function.
-    pub(super) const FENTRY: Self = Self::at_function(BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY);
-
-    const fn at_function(program_type: u32, attach_type: u32) -> Self {
-        Self { program_type, attach_type, function_id: 0, sleepable: false }
-    }
-}
-
 /// An object, relocated to the maps that a loaded one holds.
 #[derive(Debug)]
 pub(super) struct RelocatedObject {
     object: Object,
     /// What describes its functions: those that are visible outside are verified once, by themselves. A kernel that
     /// does not take it verifies them with each of their callers.
-    btf: Option<Rc<OwnedFd>>,
+    btf: Option<Arc<OwnedFd>>,
 }
 
 /// One program of it, ready for the kernel.
@@ -184,14 +209,14 @@ pub(super) struct Relocated {
     license: std::ffi::CString,
     section: ProgramSection,
     function: Function,
-    btf: Option<Rc<OwnedFd>>,
+    btf: Option<Arc<OwnedFd>>,
 }
 
 impl RelocatedObject {
     /// Relocates the object that `ebpf` was loaded from to the maps it holds.
     pub(super) fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, RawProgramError> {
         let mut object = Object::parse(object)?;
-        let btf = load_btf(&mut object)?.map(Rc::new);
+        let btf = load_btf(&mut object)?.map(Arc::new);
         let maps = mem::take(&mut object.maps);
         let fds: BTreeMap<&str, RawFd> =
             ebpf.maps().filter_map(|(name, map)| Some((name, map_fd(map)?))).collect();
@@ -207,11 +232,12 @@ impl RelocatedObject {
         Ok(Self { object, btf })
     }
 
-    /// One of its programs.
-    pub(super) fn program(&self, program: &str) -> Result<Relocated, RawProgramError> {
+    /// One of its programs, with the functions of the kernel that it calls.
+    pub(super) fn program(&self, program: &str, btf: &Btf) -> Result<Relocated, RawProgramError> {
         let no_program = || RawProgramError::NoProgram(program.to_owned());
         let parsed = self.object.programs.get(program).ok_or_else(no_program)?;
-        let function = self.object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
+        let mut function = self.object.functions.get(&parsed.function_key()).ok_or_else(no_program)?.clone();
+        kfunc::resolve(&mut function.instructions, |name| function_id(btf, name))?;
         let (license, section) = (parsed.license.clone(), parsed.section.clone());
         Ok(Relocated { name: program.to_owned(), license, section, function, btf: self.btf.clone() })
     }
@@ -223,17 +249,12 @@ impl Relocated {
         &self.section
     }
 
-    /// As fmod_ret of the function with this BTF id.
-    pub(super) fn modify_return(&self, function_id: u32) -> Result<ProgramKind, RawProgramError> {
-        let ProgramSection::Lsm { sleepable } = self.section else {
-            return Err(RawProgramError::NotForLsm(self.name.clone()));
-        };
-        Ok(ProgramKind {
-            program_type: BPF_PROG_TYPE_TRACING,
-            attach_type: BPF_MODIFY_RETURN,
-            function_id,
-            sleepable,
-        })
+    /// Its section says nothing of where it goes.
+    fn stands_as_lsm(&self) -> Result<(), RawProgramError> {
+        match self.section {
+            ProgramSection::Lsm { .. } => Ok(()),
+            _ => Err(RawProgramError::NotForLsm(self.name.clone())),
+        }
     }
 
     /// Has it refer to one map in another's place.
@@ -331,7 +352,7 @@ pub(super) fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// As the kernel shows it; longer ones are cut.
-fn kernel_name(program: &str) -> [u8; NAME_BYTES] {
+pub(super) fn kernel_name(program: &str) -> [u8; NAME_BYTES] {
     let mut name = [0; NAME_BYTES];
     name.iter_mut().take(NAME_BYTES - 1).zip(program.bytes()).for_each(|(to, from)| *to = from);
     name
@@ -357,16 +378,21 @@ fn map_fd(map: &Map) -> Option<RawFd> {
 }
 
 // include/uapi/linux/bpf.h, 6.18.
+/// An instruction that loads 64 bits, and what its source register then says of them.
+const LOAD_IMMEDIATE_64: u8 = 0x18;
+const PSEUDO_MAP_FD: u8 = 1;
+const PSEUDO_MAP_VALUE: u8 = 2;
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_RAW_TRACEPOINT_OPEN: i64 = 17;
 const BPF_BTF_LOAD: i64 = 18;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_PROG_TYPE_LSM: u32 = 29;
 const BPF_TRACE_FENTRY: u32 = 24;
-const BPF_LSM_MAC: u32 = 27;
+const BPF_TRACE_FEXIT: u32 = 25;
 const BPF_MODIFY_RETURN: u32 = 26;
+const BPF_LSM_MAC: u32 = 27;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
-const NAME_BYTES: usize = 16;
+pub(super) const NAME_BYTES: usize = 16;
 // include/linux/bpf_verifier.h, 6.18: BPF_LOG_LEVEL1 and BPF_LOG_STATS.
 const BPF_LOG_REASONS: u32 = 1;
 const BPF_LOG_STATS: u32 = 4;
@@ -401,68 +427,6 @@ struct Load {
     attach_btf_id: u32,
 }
 
-/// A constant of a single load: a map that programs only read and that nobody changes any more, of whose value the verifier
-/// therefore makes use.
-pub(super) fn constant<T: Pod>(name: &str, value: T) -> io::Result<OwnedFd> {
-    let mut create = CreateMap {
-        map_type: BPF_MAP_TYPE_ARRAY,
-        key_bytes: 4,
-        value_bytes: mem::size_of::<T>() as u32,
-        max_entries: 1,
-        flags: BPF_F_RDONLY_PROG,
-        inner_map: 0,
-        numa_node: 0,
-        name: kernel_name(name),
-    };
-    let map = bpf(BPF_MAP_CREATE, &mut create)?;
-    let key = 0_u32;
-    let mut update = UpdateMap {
-        map: map.as_raw_fd() as u32,
-        spare: 0,
-        key: &raw const key as u64,
-        value: &raw const value as u64,
-        flags: 0,
-    };
-    command(BPF_MAP_UPDATE_ELEM, &mut update)?;
-    command(BPF_MAP_FREEZE, &mut FreezeMap { map: map.as_raw_fd() as u32 })?;
-    Ok(map)
-}
-
-const BPF_MAP_CREATE: i64 = 0;
-const BPF_MAP_UPDATE_ELEM: i64 = 2;
-const BPF_MAP_FREEZE: i64 = 22;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-
-/// The same for BPF_MAP_CREATE.
-#[repr(C)]
-struct CreateMap {
-    map_type: u32,
-    key_bytes: u32,
-    value_bytes: u32,
-    max_entries: u32,
-    flags: u32,
-    inner_map: u32,
-    numa_node: u32,
-    name: [u8; NAME_BYTES],
-}
-
-/// The same for BPF_MAP_UPDATE_ELEM.
-#[repr(C)]
-struct UpdateMap {
-    map: u32,
-    spare: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-/// The same for BPF_MAP_FREEZE.
-#[repr(C)]
-struct FreezeMap {
-    map: u32,
-}
-
 /// The same for BPF_BTF_LOAD.
 #[repr(C)]
 struct LoadBtf {
@@ -483,16 +447,17 @@ struct Open {
 }
 
 /// A command that returns a descriptor.
-fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<OwnedFd> {
-    let fd = self::command(command, attributes)?;
+pub(super) fn bpf<T>(number: i64, attributes: &mut T) -> io::Result<OwnedFd> {
+    let fd = command(number, attributes)?;
     // SAFETY: bpf(2) has just returned it, so nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn command<T>(command: i64, attributes: &mut T) -> io::Result<RawFd> {
+/// Any other.
+pub(super) fn command<T>(number: i64, attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: `attributes` is that long, and every pointer in it is valid during the call.
     let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), mem::size_of::<T>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, number, std::ptr::from_mut(attributes), mem::size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 

@@ -24,6 +24,7 @@ use chaos_common::{
     names::program,
     net::{MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
+    sleep::LONGEST_NS,
     steady::SockLayout,
     syscall::CallLayout,
 };
@@ -32,7 +33,7 @@ use super::{
     KernelError, btf,
     object::{self, Globals, ProbeGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
-    raw_prog::{ProgramKind, RelocatedObject},
+    raw_prog::{ProgramKind, RawPlace, RelocatedObject},
 };
 use crate::fault::capability::Capability;
 
@@ -43,6 +44,8 @@ enum At {
     Section,
     /// A hook of LSM.
     Lsm(&'static str),
+    /// A hook of LSM, for a program that may sleep and calls functions of the kernel, which aya cannot load.
+    SleepableLsm(&'static str),
     /// A function of the kernel, before or after it.
     Function(&'static str),
     /// A function of the kernel, in its place.
@@ -98,6 +101,7 @@ pub const USES: &[Use] = &[
     at(program::PROBE_LSM, At::Lsm("file_open"), Capability::Lsm),
     at(program::PROBE_RETURN, At::ModifyReturn("security_file_open"), Capability::FmodRetSecurity),
     at(program::PROBE_RETURN, At::ModifyReturn(SYSCALL), Capability::FmodRetSyscall),
+    at(program::PROBE_SLEEP, At::SleepableLsm("file_open"), Capability::FuseSleep),
     at(program::PROBE_FENTRY, At::Function(SYSCALL), Capability::Fentry),
     at(program::PROBE_FEXIT, At::Function(SYSCALL), Capability::Fentry),
     at(program::PROBE_KPROBE, At::Section, Capability::Kprobe),
@@ -113,6 +117,7 @@ impl fmt::Display for Use {
         match self.at {
             At::Section => Ok(()),
             At::Lsm(hook) => write!(f, ":lsm/{hook}"),
+            At::SleepableLsm(hook) => write!(f, ":lsm.s/{hook}"),
             At::Function(function) => write!(f, ":{function}"),
             At::ModifyReturn(function) => write!(f, ":fmod_ret/{function}"),
         }
@@ -144,8 +149,7 @@ impl Constants {
 
     fn globals(self) -> Globals {
         if self == Self::Nothing {
-            let (levels, probe) =
-                (Levels { count: 0, level: [0; MAX_LEVELS] }, ProbeGlobals { cgroup: 0, ret: 0 });
+            let (levels, probe) = (Levels { count: 0, level: [0; MAX_LEVELS] }, ProbeGlobals::NOBODY);
             let net = NetConfig::NONE;
             return Globals {
                 levels,
@@ -187,7 +191,7 @@ impl Constants {
             kernel_log: self == Self::EverythingLogged,
             layout: btf::sock_layout().unwrap_or(SockLayout::UNKNOWN),
             calls: btf::call_layout().unwrap_or(CallLayout::UNKNOWN),
-            probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO },
+            probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO, sleep_ns: LONGEST_NS },
         }
     }
 }
@@ -270,7 +274,7 @@ fn excuse(needs: Capability, why: String) -> Outcome {
     }
 }
 
-/// Loads and lets go again. aya has no fmod_ret.
+/// Loads and lets go again. aya has no fmod_ret, and no functions of the kernel for programs to call.
 fn load_by_aya(ebpf: &mut Ebpf, of: &Use) -> Result<(), String> {
     macro_rules! once {
         ($program:expr, $load:expr) => {{
@@ -280,7 +284,7 @@ fn load_by_aya(ebpf: &mut Ebpf, of: &Use) -> Result<(), String> {
     }
     let program = ebpf.program_mut(of.program).ok_or("the object has no such program")?;
     let loaded = match (program, of.at) {
-        (_, At::ModifyReturn(_)) => Ok(()),
+        (_, At::ModifyReturn(_) | At::SleepableLsm(_)) => Ok(()),
         (Program::SchedClassifier(program), At::Section) => once!(program, program.load()),
         (Program::CgroupSkb(program), At::Section) => once!(program, program.load()),
         (Program::CgroupSock(program), At::Section) => once!(program, program.load()),
@@ -308,11 +312,10 @@ fn load_by_aya(ebpf: &mut Ebpf, of: &Use) -> Result<(), String> {
 fn load_raw(ebpf: &Ebpf, object: &RelocatedObject, of: &Use) -> Result<Figures, String> {
     let program = ebpf.program(of.program).ok_or("the object has no such program")?;
     let program_type = bpf_prog_type::from(program.prog_type()) as u32;
-    let relocated = object.program(of.program).map_err(|error| why(&error))?;
+    let relocated = object.program(of.program, vmlinux()?).map_err(|error| why(&error))?;
     let kind = match of.at {
-        At::ModifyReturn(function) => {
-            relocated.modify_return(function_id(function)?).map_err(|error| why(&error))?
-        }
+        At::ModifyReturn(function) => raw_kind(RawPlace::ModifyReturn(function), false)?,
+        At::SleepableLsm(hook) => raw_kind(RawPlace::Lsm(hook), true)?,
         at => section_kind(program_type, relocated.section(), at)?,
     };
     let statistics = relocated.load_with_statistics(kind);
@@ -321,6 +324,10 @@ fn load_raw(ebpf: &Ebpf, object: &RelocatedObject, of: &Use) -> Result<Figures, 
     let (verified, stack_bytes) =
         read_statistics(&said).ok_or_else(|| format!("no statistics in the verifier's log: {said}"))?;
     Ok(Figures { verified, translated, stack_bytes })
+}
+
+fn raw_kind(at: RawPlace<'_>, sleepable: bool) -> Result<ProgramKind, String> {
+    at.kind(vmlinux()?, sleepable).map_err(|error| why(&error))
 }
 
 /// The same for the kernel, as aya tells it.
@@ -342,7 +349,7 @@ fn section_kind(program_type: u32, section: &ProgramSection, at: At) -> Result<P
     };
     let function_id = match at {
         At::Section => 0,
-        At::Lsm(hook) => function_id(&format!("bpf_lsm_{hook}"))?,
+        At::Lsm(hook) | At::SleepableLsm(hook) => function_id(&format!("bpf_lsm_{hook}"))?,
         At::Function(function) | At::ModifyReturn(function) => function_id(function)?,
     };
     let sleepable = matches!(

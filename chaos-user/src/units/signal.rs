@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn refusals_say_what_would_be_right() {
         for (text, part) in [
-            ("SIGKIL", "did you mean `SIGKILL`?"),
-            ("sigterm", "did you mean"),
+            ("SIGTEM", "did you mean `SIGTERM`?"),
+            ("sigusr1", "such as"),
             ("9", "such as `SIGKILL`"),
             ("", "such as"),
         ] {

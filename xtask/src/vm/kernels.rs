@@ -90,9 +90,9 @@ impl LabKernel {
     pub(crate) fn must_have(self) -> Vec<&'static str> {
         let more: &[&str] = match self {
             Self::Deb61 => &[],
-            Self::Deb612 => &["tcx"],
-            Self::Deb73 => &["tcx", "fmod_ret_syscall"],
-            Self::Fei612 => &["tcx", "fmod_ret_syscall", "override"],
+            Self::Deb612 => &["tcx", "fuse_sleep"],
+            Self::Deb73 => &["tcx", "fmod_ret_syscall", "fuse_sleep"],
+            Self::Fei612 => &["tcx", "fmod_ret_syscall", "override", "fuse_sleep"],
         };
         EVERYWHERE.iter().chain(more).copied().collect()
     }

@@ -30,6 +30,31 @@ pub fn getpriority() -> c_int {
     result(unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) })
 }
 
+/// Does something that shall take this long, but not on the processor.
+pub fn sleeping(act: impl Fn() -> c_int, wanted_ns: u64) -> c_int {
+    let (begin_ns, begin_used_ns) =
+        (clock_ns(libc::CLOCK_MONOTONIC), clock_ns(libc::CLOCK_THREAD_CPUTIME_ID));
+    let errno = act();
+    let taken_ns = clock_ns(libc::CLOCK_MONOTONIC) - begin_ns;
+    let used_ns = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) - begin_used_ns;
+    if errno != 0 {
+        errno
+    } else if taken_ns < wanted_ns {
+        libc::ETIME
+    } else if used_ns > wanted_ns / 2 {
+        libc::EBUSY
+    } else {
+        0
+    }
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is ours.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// Says where a socket's packets shall go; nothing is sent.
 pub fn connect_udp() -> c_int {
     connect(libc::SOCK_DGRAM)

@@ -17,13 +17,14 @@ use chaos_common::{
 };
 use libc::c_int;
 
-use super::{act, modify_return, scratch, scratch::ScratchCgroup, why};
+use super::{act, attach_raw, scratch, scratch::ScratchCgroup, sleep, why};
 use crate::{
     fault::plan::Place,
     kernel::{
         KernelError, attach, btf, counters,
         object::{self, Globals, ProbeGlobals},
         qdisc::{self, FilterHandle},
+        raw_prog::{RawPlace, RawProgram},
         wire::Wire,
     },
     steady::sample::Sample,
@@ -46,7 +47,8 @@ pub const ACTIVE_LSMS: &str = "/sys/kernel/security/lsm";
 
 const NEVER_RUNS: &str = "it attaches but never runs";
 
-type Trial = Result<(), String>;
+/// What came of a trial; the error is what the kernel said.
+pub type Trial = Result<(), String>;
 
 pub fn tcx(ebpf: &mut Ebpf, cgroup: Option<&ScratchCgroup>) -> Trial {
     at_tcx(ebpf, cgroup, program::LOSS_EGRESS, Direction::Egress)
@@ -179,7 +181,9 @@ pub fn fmod_ret_syscall(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
 }
 
 fn fmod_ret(ebpf: &Ebpf, cgroup: &ScratchCgroup, function: &str, act: fn() -> c_int) -> Trial {
-    let link = modify_return(ebpf, function, None).map_err(|error| why(&error))?;
+    let at = RawPlace::ModifyReturn(function);
+    let program = RawProgram { program: program::PROBE_RETURN, at, written_for: None, sleepable: false };
+    let link = attach_raw(ebpf, program).map_err(|error| why(&error))?;
     answers(cgroup.act(None, act)?, function)?;
     drop(link);
     succeed(cgroup.act(None, act)?, "the same after the end of the link")
@@ -206,7 +210,7 @@ fn attach_kprobe(ebpf: &mut Ebpf, name: &str) -> Trial {
 /// counts and does nothing. `reads_sockets` is for programs that do.
 pub fn load(cgroup: Option<&ScratchCgroup>, reads_sockets: bool) -> Result<Ebpf, KernelError> {
     let (id, level) = cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
-    let probe = ProbeGlobals { cgroup: id, ret: -ANSWER };
+    let probe = ProbeGlobals { cgroup: id, ret: -ANSWER, sleep_ns: sleep::PROBE_NS };
     let mut ebpf = object::load(&Globals::of_probe(probe, level, reads_sockets))?;
     let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
     let target = Wire(Target { rules: 1, slot: 0, spare: 0 });

@@ -10,6 +10,7 @@ mod destroy;
 mod device;
 mod hook;
 mod scratch;
+mod sleep;
 
 use std::error::Error;
 
@@ -19,13 +20,14 @@ use chaos_common::names::program;
 use super::{
     KernelError, btf,
     object::{self, Globals, ProbeGlobals},
-    raw_prog::{ModifyReturn, RawLink},
+    raw_prog::{RawLink, RawPlace, RawProgram},
 };
 use crate::fault::capability::{Capabilities, Capability, Probed};
 pub use destroy::destroys_connections;
 pub use hook::ACTIVE_LSMS;
 pub(super) use hook::{SYSCALL, vmlinux};
 use scratch::ScratchCgroup;
+pub use sleep::Delayed;
 
 /// Tries these capabilities, as quickly as can be.
 pub fn probe(wanted: &[Capability]) -> Result<Capabilities, KernelError> {
@@ -90,6 +92,7 @@ impl Bench {
             Capability::Lsm => self.at_hook(hook::lsm),
             Capability::FmodRetSecurity => self.at_hook(hook::fmod_ret_security),
             Capability::FmodRetSyscall => self.at_hook(hook::fmod_ret_syscall),
+            Capability::FuseSleep => self.at_hook(sleep::fuse_sleep),
             Capability::Kprobe => self.at_hook(hook::kprobe),
             Capability::Override => self.at_hook(hook::kprobe_override),
             Capability::SockDestroy => destroy::sock_destroy(),
@@ -148,37 +151,39 @@ impl Bench {
     }
 }
 
-/// A function's return value changed for the processes of one cgroup and nobody else: the loader of fmod_ret
-/// programs at work, for tests of it.
+/// A program that concerns the processes of one cgroup and nobody else: the loader of raw programs at work, for tests
+/// of it.
 #[must_use = "dropping it ends it"]
-pub struct Modified {
+pub struct Hooked {
     _link: RawLink,
     ebpf: Ebpf,
 }
 
-impl Modified {
-    /// Makes `function` return `ret` to the processes of a cgroup, if it takes what `written_for` takes.
-    pub fn function(
-        function: &str,
+impl Hooked {
+    /// Answers `ret` to the processes of a cgroup, if the function there takes what `written_for` takes.
+    pub fn at(
+        at: RawPlace<'_>,
         written_for: Option<&str>,
+        sleepable: bool,
         cgroup: u64,
         ret: i32,
     ) -> Result<Self, KernelError> {
-        let ebpf = object::load(&Globals::of_probe(ProbeGlobals { cgroup, ret }, 0, false))?;
-        let link = modify_return(&ebpf, function, written_for)?;
+        let ebpf =
+            object::load(&Globals::of_probe(ProbeGlobals { ret, cgroup, ..ProbeGlobals::NOBODY }, 0, false))?;
+        let program = RawProgram { program: program::PROBE_RETURN, at, written_for, sleepable };
+        let link = attach_raw(&ebpf, program)?;
         Ok(Self { _link: link, ebpf })
     }
 
-    /// How often it has done so.
+    /// How often it has met them.
     pub fn hits(&self) -> Result<u64, KernelError> {
         hook::hits(&self.ebpf)
     }
 }
 
-fn modify_return(ebpf: &Ebpf, function: &str, written_for: Option<&str>) -> Result<RawLink, KernelError> {
-    let what = ModifyReturn { program: program::PROBE_RETURN, function, written_for };
+fn attach_raw(ebpf: &Ebpf, program: RawProgram<'_>) -> Result<RawLink, KernelError> {
     let btf = hook::vmlinux().map_err(KernelError::btf)?;
-    Ok(RawLink::modify_return(object::OBJECT, ebpf, btf, what)?)
+    Ok(RawLink::attach(object::OBJECT, ebpf, btf, program)?)
 }
 
 /// An error with what lies below it, on one line: its beginning, and what the verifier said last.
