@@ -92,7 +92,7 @@ fn can_be_planned(text: &str) -> anyhow::Result<()> {
     let with_all = plan(&spec.faults, &scope, &capabilities, &options)?;
     // What is tried for a plan is enough for it.
     let wanted = wanted(&spec.faults, &options);
-    capabilities.probed.retain(|probed| wanted.contains(&probed.capability));
+    capabilities.probed.retain(|probed| wanted.capabilities.contains(&probed.capability));
     let with_wanted = plan(&spec.faults, &scope, &capabilities, &options)?;
     ensure!(with_wanted == with_all, "with {wanted:?} alone it is planned otherwise");
     Ok(())
@@ -106,5 +106,6 @@ fn member(group: Group, id: u64) -> anyhow::Result<Member> {
         target: format!("cgroup:{}", path.display()).parse()?,
         cgroup: Cgroup { dir: path.clone(), path, id, level: 2 },
         namespaces: vec![Namespace { netns: Netns::current()?, devices, is_held: false }],
+        ring: None,
     })
 }

@@ -26,14 +26,20 @@ impl FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let word = text.trim();
         let name = if word.starts_with("SIG") { word.to_owned() } else { format!("SIG{word}") };
-        name.parse().map(Self).map_err(|_| {
-            let names = nix::sys::signal::Signal::iterator().map(|signal| signal.as_str());
-            let right = match nearest(&name, names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "write one of signal(7), such as `SIGKILL`".into(),
-            };
-            BadValue::new(format!("{} is not the name of a signal", quoted(text)), right)
-        })
+        name.parse()
+            .map(Self)
+            .map_err(|_| BadValue::new(format!("{} is not the name of a signal", quoted(text)), near(&name)))
+    }
+}
+
+/// All names begin alike and are upper case, which would mislead [`nearest`].
+fn near(name: &str) -> String {
+    let tail = |name: &str| name.trim_start_matches("SIG").to_lowercase();
+    let tails: Vec<String> =
+        nix::sys::signal::Signal::iterator().map(|signal| tail(signal.as_str())).collect();
+    match nearest(&tail(name), tails.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `SIG{}`?", near.to_uppercase()),
+        None => "write one of signal(7), such as `SIGKILL`".into(),
     }
 }
 
@@ -59,7 +65,7 @@ mod tests {
     fn refusals_say_what_would_be_right() {
         for (text, part) in [
             ("SIGTEM", "did you mean `SIGTERM`?"),
-            ("sigusr1", "such as"),
+            ("kill", "did you mean `SIGKILL`?"),
             ("9", "such as `SIGKILL`"),
             ("", "such as"),
         ] {
