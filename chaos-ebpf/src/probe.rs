@@ -89,7 +89,7 @@ pub fn probe_override(ctx: ProbeContext) -> u32 {
     if is_ours() {
         hit();
         // SAFETY: the registers are those the kernel handed to the program.
-        unsafe { bpf_override_return(ctx.regs, i64::from(global(&PROBE_RET)) as u64) };
+        unsafe { bpf_override_return(ctx.regs.cast(), i64::from(global(&PROBE_RET)) as u64) };
     }
     0
 }

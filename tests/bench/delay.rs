@@ -17,10 +17,10 @@ use super::{
 
 const DELAYS_MS: [u32; 4] = [1, 10, 50, 200];
 const STREAMS: [u32; 3] = [1, 8, 32];
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const PINGS: &str = "50";
 /// Long enough for TCP to find its speed under the longest delay.
-const SECONDS: u32 = 6;
+const SECONDS: u32 = 8;
 
 /// Round-trip times of `ping`, in milliseconds.
 #[derive(Clone, Copy, Debug)]

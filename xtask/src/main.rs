@@ -59,6 +59,8 @@ enum Task {
     },
     /// Runs the native tests on other kernels, in QEMU.
     Vm(VmArgs),
+    /// Builds kchaos for arm64 and tries it on an emulated machine.
+    Arm64,
     /// Builds the one kernel of these that no distribution has.
     Kernel(KernelArgs),
     /// Writes docs/programs.md: what the verifiers of the lab's kernels say of each kernel program.
@@ -97,6 +99,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Demo { args } => demo(&args),
         Task::Test { stage, filter } => stages::test(stage, &filter),
         Task::Vm(args) => vm::test(&args).map(|()| ExitCode::SUCCESS),
+        Task::Arm64 => vm::check_arm64().map(|()| ExitCode::SUCCESS),
         Task::Kernel(args) => vm::build_kernel(&args).map(|()| ExitCode::SUCCESS),
         Task::Programs { check } => verified::page(check).map(|()| ExitCode::SUCCESS),
         Task::KernelSupport(args) => support::page(&args).map(|()| ExitCode::SUCCESS),

@@ -65,7 +65,7 @@ pub fn call_override(ctx: ProbeContext) -> u32 {
     let answer = gate(&point(), ctx.as_ptr());
     if answer != GOES_ON {
         // SAFETY: the registers are those the kernel handed to the program.
-        unsafe { bpf_override_return(ctx.regs, answer as u64) };
+        unsafe { bpf_override_return(ctx.regs.cast(), answer as u64) };
     }
     0
 }

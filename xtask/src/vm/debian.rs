@@ -26,11 +26,17 @@ const DOWNLOAD_WITHIN: Duration = Duration::from_secs(900);
 /// An apt that has fetched the lists of some suites.
 pub(super) struct Archive {
     folder: PathBuf,
+    architecture: &'static str,
 }
 
 impl Archive {
-    /// Fetches the lists of these suites into a folder.
+    /// Fetches the lists of these suites into a folder, for the lab's own architecture.
     pub(super) fn open(folder: &Path, suites: &[&str]) -> Result<Self> {
+        Self::open_for(folder, suites, "amd64")
+    }
+
+    /// The same for another.
+    pub(super) fn open_for(folder: &Path, suites: &[&str], architecture: &'static str) -> Result<Self> {
         which::which("apt-get")
             .context("the lab's kernels are packages of Debian, and there is no apt-get here")?;
         setup::ensure_packages(&[KEYRING_PACKAGE])?;
@@ -38,7 +44,7 @@ impl Archive {
             fs::create_dir_all(folder.join(sub)).with_context(|| format!("creating {}", folder.display()))?;
         }
         fs::write(folder.join("lab.sources"), sources(suites, &Mirrors::of_this_machine()))?;
-        let archive = Self { folder: folder.to_owned() };
+        let archive = Self { folder: folder.to_owned(), architecture };
         println!("… fetching the package lists of {}", suites.join(", "));
         run_within(archive.command("apt-get").args(["-qq", "update"]), UPDATE_WITHIN)?;
         Ok(archive)
@@ -80,8 +86,8 @@ impl Archive {
             ("Dir::Etc::preferences", path("none/preferences")),
             ("Dir::Etc::preferencesparts", path("none")),
             ("Acquire::Languages", "none".into()),
-            ("APT::Architecture", "amd64".into()),
-            ("APT::Architectures", "amd64".into()),
+            ("APT::Architecture", self.architecture.into()),
+            ("APT::Architectures", self.architecture.into()),
             // apt's own user cannot write where we are.
             ("APT::Sandbox::User", "root".into()),
         ] {

@@ -56,6 +56,17 @@ pub(super) fn write(guest: &Guest<'_>) -> Result<Vec<u8>> {
     Ok(archive.end())
 }
 
+/// The initramfs of a guest that has nothing but these programs.
+pub(super) fn alone(init: &str, programs: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    ["bin", "proc", "sys", "dev", "tmp", "run"].iter().for_each(|folder| archive.folder(folder));
+    archive.file("init", 0o755, init.as_bytes());
+    for (name, content) in programs {
+        archive.file(&format!("bin/{name}"), 0o755, content);
+    }
+    archive.end()
+}
+
 fn lines(items: impl Iterator<Item = impl std::fmt::Display>) -> String {
     items.map(|item| format!("{item}\n")).collect()
 }

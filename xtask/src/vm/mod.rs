@@ -2,6 +2,7 @@
 //! files as its own, read-only, and runs the same test program. `cargo xtask kernel` builds the one kernel that
 //! no distribution has.
 
+mod arm64;
 mod cache;
 mod console;
 mod debian;
@@ -31,6 +32,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum as _};
 
 use crate::setup::{self, Need};
+pub(crate) use arm64::check as check_arm64;
 use doctor::Diagnosis;
 use fetch::Bootable;
 use kernels::{LabKernel, Source};
