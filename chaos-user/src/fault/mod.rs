@@ -19,6 +19,7 @@ pub mod mechanism;
 pub mod names;
 pub mod net;
 pub mod netem;
+pub mod note;
 pub mod partition;
 pub mod pattern;
 pub mod plan;

@@ -11,7 +11,6 @@ use chaos_common::{
     syscall::{CallEffect, CallFilter, MAX_CALLS},
 };
 
-pub use super::attachment::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank};
 use super::{
     Fault, Limits, NetEffect, NetFault, Pattern,
     attachment::attachments,
@@ -22,7 +21,7 @@ use super::{
     host_change::{HoldError, HostChange, queues, to_hold},
     mechanism::{Mechanism, Unplannable, choose},
     net::Hook,
-    netem,
+    netem, note,
     show::way,
     spared::{self, Spared},
     syscall::{
@@ -30,9 +29,13 @@ use super::{
         point::{PlannedCall, Points},
     },
 };
+pub use super::{
+    attachment::{Attachment, Place, TC_ORDER, Via, is_last, tc_rank},
+    note::Note,
+};
 use crate::{
     experiment::hypothesis::Metric,
-    target::{Cgroup, Group, Scope, root_qdisc::Fq},
+    target::{Cgroup, Group, Scope},
 };
 
 /// How *this* kernel will do it.
@@ -130,67 +133,6 @@ pub struct PlannedTarget {
     pub group: Group,
     /// What goes into the map.
     pub entry: TargetEntry,
-}
-
-/// What a human should know before saying yes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Costs others something.
-    SyscallTracepoint,
-    /// Survives a SIGKILL.
-    ClsactResidue,
-    /// Survives a SIGKILL too.
-    FqResidue,
-    /// Survives a SIGKILL just so.
-    IfbResidue,
-    /// What others do not see.
-    IfbPassesBy,
-    /// The same where there is no fq.
-    NetemResidue,
-    /// Somebody's own, which is not changed.
-    FqAsItIs {
-        /// Whose.
-        device: String,
-        /// What it holds.
-        fq: Fq,
-    },
-    /// Will not be hit, though a filter asks for it.
-    SparedThoughNamed {
-        /// The fault.
-        fault: &'static str,
-        /// What.
-        entries: Vec<Spared>,
-    },
-    /// Some calls of a class are not met here.
-    NotMet {
-        /// The fault.
-        fault: &'static str,
-        /// Which.
-        calls: Vec<Syscall>,
-    },
-    /// A part of a call's occurrences is not met.
-    Misses {
-        /// The call.
-        call: Syscall,
-        /// Which part.
-        misses: &'static str,
-    },
-    /// A call is met when it has done something already.
-    CallsFirst {
-        /// The call.
-        call: Syscall,
-        /// What.
-        after: &'static str,
-    },
-    /// Programs at the host's system calls.
-    CallPrograms,
-    /// Cannot be measured here.
-    NotMeasured {
-        /// What.
-        metric: Metric,
-        /// Because the kernel lacks this.
-        lacks: Capability,
-    },
 }
 
 /// How to plan.
@@ -331,8 +273,8 @@ pub fn plan(
     let attachments = attachments(&rules, &points, scope, &metrics)?;
     let (host_changes, known) = to_hold(&rules, scope, options.dry_run)?;
     notes.extend(known);
-    notes.extend(residue(&attachments));
-    notes.extend(of_calls(&rules));
+    notes.extend(note::of_residue(&attachments));
+    notes.extend(note::of_calls(&rules));
     notes.extend(named);
     Ok(Plan {
         host_changes,
@@ -491,33 +433,6 @@ fn planned_points(rules: &[PlannedRule], scope: &Scope) -> Result<Points, PlanEr
         count if count > MAX_CALLS as usize => Err(PlanError::TooManyCalls(count)),
         _ => Ok(points),
     }
-}
-
-/// What is worth knowing about how calls are met.
-fn of_calls(rules: &[PlannedRule]) -> Vec<Note> {
-    let mut notes = Vec::new();
-    for planned in rules.iter().filter(|planned| !planned.unmet.is_empty()) {
-        notes.push(Note::NotMet { fault: planned.fault.name(), calls: planned.unmet.clone() });
-    }
-    for planned in rules.iter().flat_map(|planned| &planned.calls) {
-        let after = planned.way.after().map(|after| Note::CallsFirst { call: planned.call, after });
-        let misses = planned.way.misses.map(|misses| Note::Misses { call: planned.call, misses });
-        for note in after.into_iter().chain(misses) {
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-    }
-    if rules.iter().any(|planned| !planned.calls.is_empty()) {
-        notes.push(Note::CallPrograms);
-    }
-    notes
-}
-
-fn residue(attachments: &[Attachment]) -> Option<Note> {
-    let clsact =
-        attachments.iter().any(|attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. }));
-    clsact.then_some(Note::ClsactResidue)
 }
 
 impl Plan {
