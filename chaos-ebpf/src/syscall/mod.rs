@@ -96,7 +96,9 @@ fn gate(at: &CallPoint, ctx: *mut c_void) -> i64 {
     if subject.rules == 0 {
         return GOES_ON;
     }
-    let memory = if at.is(point::AGAIN) { CALL_MEMORY.get_ptr_mut(task::tid()) } else { None };
+    // A request of io_uring has no beginning that could be met.
+    let is_call = number < uring::WRITES;
+    let memory = if at.is(point::AGAIN) && is_call { CALL_MEMORY.get_ptr_mut(task::tid()) } else { None };
     let Some(memory) = memory else { return judge(subject, at, entry, &task, ctx) };
     // SAFETY: a map value, which this thread alone reads and writes.
     let first = unsafe { *memory };
