@@ -27,7 +27,7 @@ pub const FILTER: &[Parameter] = &[
     list("paths", "PATH|DIR/|GLOB, …", "any", "only on these files; `*` stands for `/` too"),
     list("fds", "file|socket|pipe, …", "any", "only on descriptors of these kinds"),
     list("comms", "NAME, …", "any", "only of threads with these names"),
-    list("users", "UID|UID-UID|NAME, …", "any", "only of these users"),
+    list("users", "UID|UID-UID, …", "any", "only of these users"),
     value("tgid", "PID", "any", "only of this process"),
     value(
         "io_uring",

@@ -179,7 +179,8 @@ impl Way {
         self.points().filter_map(name).collect()
     }
 
-    fn points(&self) -> impl Iterator<Item = (Rung, String)> {
+    /// The names of its places.
+    pub fn points(&self) -> impl Iterator<Item = (Rung, String)> {
         self.places.iter().map(|place| {
             let name = match (self.rung, place) {
                 (_, Place::Cgroup(call)) => call.name(),
