@@ -156,15 +156,14 @@ impl fmt::Display for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::capability::{Capabilities, Capability};
-    use crate::fault::{catalogue::find, plan::Options, text::Given};
+    use crate::fault::{
+        capability::{Capabilities, Capability},
+        plan::Options,
+        syscall::call::tests::made,
+    };
 
     fn lines(lacks: &[Capability], syscalls: &str, error: &str) -> Vec<String> {
-        let given = Given::new(find("errno").unwrap())
-            .with("syscalls", syscalls)
-            .with("error", error)
-            .with("any", "true");
-        let Fault::Call(fault) = (given.entry.build)(&given).unwrap() else { panic!("another fault") };
+        let fault = made("errno", &[("syscalls", syscalls), ("error", error), ("any", "true")]).unwrap();
         calls(&fault.plan(&Capabilities::all_but(lacks), &Options::default()).unwrap())
     }
 
