@@ -58,7 +58,7 @@ pub fn calls(planned: &PlannedRule) -> Vec<String> {
     let mut lines: Vec<(Rung, Option<String>, Vec<&PlannedCall>)> = Vec::new();
     for call in &planned.calls {
         let (rung, at) = (call.way.rung, shared_place(call));
-        match lines.iter_mut().find(|(other, place, _)| (*other, &*place) == (rung, &at)) {
+        match lines.iter_mut().find(|(other, place, _)| *other == rung && *place == at) {
             Some((_, _, calls)) => calls.push(call),
             None => lines.push((rung, at, vec![call])),
         }
