@@ -26,6 +26,7 @@ mod safety;
 mod select;
 mod sleep;
 mod snapshot;
+mod strace;
 mod stream;
 mod surroundings;
 mod target;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         return victim::program::main();
     }
     match &std::env::args().collect::<Vec<_>>()[..] {
+        [_, verb, arguments @ ..] if verb == victim::calls::VERB => return victim::calls::main(arguments),
         [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
         [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
         _ => {}
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
         capability::tests(),
         programs::tests(),
         sleep::tests(),
+        strace::tests(),
     ];
     let tests = select::spread(tests.into_iter().collect());
     if let Some(twice) = select::twice(&tests) {

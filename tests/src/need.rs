@@ -93,6 +93,12 @@ pub const SLEEP: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm), Need::Ke
 /// The same where no hook of LSM is.
 pub const SLEEP_SYSCALL: &[Need] =
     &[Need::Root, Need::Kernel(Capability::FmodRetSyscall), Need::Kernel(Capability::FuseSleep)];
+/// To fail system calls at hooks of the security modules, beside strace.
+pub const STRACE: &[Need] = &[Need::Root, STRACE_TOO, Need::Kernel(Capability::Lsm)];
+/// The same where no hook is.
+pub const STRACE_SYSCALL: &[Need] = &[Need::Root, STRACE_TOO, Need::Kernel(Capability::FmodRetSyscall)];
+/// The same where a call that does nothing says that it succeeded.
+pub const STRACE_OVERRIDE: &[Need] = &[Need::Root, STRACE_TOO, Need::Kernel(Capability::Override)];
 /// To destroy connections.
 pub const DESTROY: &[Need] = &[Need::Root, Need::Kernel(Capability::SockDestroy)];
 /// To lose packets both ways.
@@ -178,6 +184,7 @@ pub const RESOLVER: &[Need] = &[DIGS, DNSMASQ, Need::Root, Need::Kernel(Capabili
 /// The same where calls can be refused.
 pub const RESOLVER_SOCK: &[Need] = &[DIGS, DNSMASQ, Need::Root, Need::Kernel(Capability::SockAddr)];
 
+const STRACE_TOO: Need = Need::Command("strace -V");
 const INGRESS_TOO: Need = Need::Kernel(Capability::CgroupSkb);
 const CURL: Need = Need::Command("curl --version");
 const NGINX: Need = Need::Command("nginx -v");

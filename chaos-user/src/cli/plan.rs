@@ -10,6 +10,7 @@ use crate::{
     fault::{
         host_change::HostChange,
         plan::{Attachment, Plan, Via},
+        show,
     },
     judge::names,
     kernel::{LiveKernel, fq, ifb, qdisc},
@@ -61,6 +62,9 @@ pub fn print(scope: &Scope, plan: &Plan) {
         say!("  {} by {}{dry_run}", rule.fault, mechanisms.join(" and "));
         if let Some(pulse) = rule.fault.limits().pulse {
             say!("    {pulse}");
+        }
+        for line in show::calls(rule) {
+            say!("    {line}");
         }
     }
     print_spared(plan);

@@ -27,7 +27,7 @@ pub mod rate;
 pub mod refuse;
 pub mod reorder;
 pub mod reset;
-mod show;
+pub mod show;
 pub mod spared;
 pub mod syscall;
 pub mod text;

@@ -6,9 +6,12 @@ use chaos_common::net::Direction;
 
 use super::{
     Fault,
-    plan::{Attachment, Note, Via},
+    plan::{Attachment, Note, PlannedRule, Via},
     spared,
-    syscall::point::CallPlace,
+    syscall::{
+        ladder::Rung,
+        point::{CallPlace, PlannedCall},
+    },
 };
 use crate::{target::netns::OUR_IFB, units::show_duration};
 
@@ -48,6 +51,37 @@ impl fmt::Display for Attachment {
             }
         }
     }
+}
+
+/// The calls of a fault, each with how and where it is met: one line for those that have that in common.
+pub fn calls(planned: &PlannedRule) -> Vec<String> {
+    let mut lines: Vec<(Rung, Option<String>, Vec<&PlannedCall>)> = Vec::new();
+    for call in &planned.calls {
+        let (rung, at) = (call.way.rung, shared_place(call));
+        match lines.iter_mut().find(|(other, place, _)| *other == rung && *place == at) {
+            Some((_, _, calls)) => calls.push(call),
+            None => lines.push((rung, at, vec![call])),
+        }
+    }
+    let line = |(rung, at, calls): &(Rung, Option<String>, Vec<&PlannedCall>)| {
+        let names: Vec<&str> = calls.iter().map(|planned| planned.call.name()).collect();
+        let own = || match calls[..] {
+            [only] => places(only),
+            _ => "the function of each".to_owned(),
+        };
+        format!("{} by {} at {}", names.join(", "), rung.mechanism(), at.clone().unwrap_or_else(own))
+    };
+    lines.iter().map(line).collect()
+}
+
+/// Where a call is met together with others; `None` at its own function.
+fn shared_place(call: &PlannedCall) -> Option<String> {
+    let is_own = matches!(call.way.rung, Rung::FmodRetSyscall | Rung::Kprobe);
+    (!is_own).then(|| places(call))
+}
+
+fn places(call: &PlannedCall) -> String {
+    call.way.points().map(|(_, name)| name).collect::<Vec<_>>().join(" or ")
 }
 
 /// As users read it.
@@ -116,5 +150,45 @@ impl fmt::Display for Fault {
             Self::Reset(reset) => reset.fmt(f),
             Self::Call(call) => call.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{
+        capability::{Capabilities, Capability},
+        plan::Options,
+        syscall::call::tests::made,
+    };
+
+    fn lines(lacks: &[Capability], syscalls: &str, error: &str) -> Vec<String> {
+        let fault = made("errno", &[("syscalls", syscalls), ("error", error), ("any", "true")]).unwrap();
+        calls(&fault.plan(&Capabilities::all_but(lacks), &Options::default()).unwrap())
+    }
+
+    #[test]
+    fn calls_are_shown_with_the_place_where_they_are_met() {
+        assert_eq!(
+            lines(&[], "openat,openat2,unlinkat,fsync", "EIO"),
+            [
+                "fsync by fmod-ret-syscall at __x64_sys_fsync",
+                "openat, openat2 by lsm at file_open",
+                "unlinkat by lsm at path_unlink or path_rmdir",
+            ]
+        );
+        assert_eq!(
+            lines(&[Capability::Lsm], "openat", "EIO"),
+            ["openat by fmod-ret-security at security_file_open"]
+        );
+        let slow = [Capability::Lsm, Capability::FmodRetSecurity, Capability::FmodRetSyscall];
+        assert_eq!(lines(&slow, "openat,fsync", "EIO"), ["fsync, openat by kprobe at the function of each"]);
+    }
+
+    #[test]
+    fn a_class_of_many_calls_stays_readable() {
+        let lines = lines(&[], "%file", "EIO");
+        assert!(lines.len() < 30, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.ends_with("by lsm at inode_getattr")), "{lines:#?}");
     }
 }

@@ -72,7 +72,7 @@ fn mechanisms(fault: &Fault) -> Vec<Mechanism> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{catalogue::find, text::Given};
+    use crate::fault::{catalogue::find, syscall::Syscall, text::Given};
 
     fn fault(name: &str, values: &[(&'static str, &str)]) -> Fault {
         let entry = find(name).unwrap();
@@ -96,5 +96,22 @@ mod tests {
         let gated = Options { gates: Some(vec![Metric::Syscalls]), ..Options::default() };
         let measured = wanted(&[fault("reset", &[])], &gated).capabilities;
         assert_eq!(measured, [CgroupSkb, SyscallTracepoint, RetransmitTracepoint, SockDestroy]);
+    }
+    #[test]
+    fn of_calls_the_ways_are_tried_and_their_functions_looked_for() {
+        use Capability::{FmodRetSecurity, FmodRetSyscall, Lsm, Override, SockAddr};
+        let quick =
+            |name: &str, values: &[(&'static str, &str)]| wanted(&[fault(name, values)], &Options::default());
+        let open = quick("errno", &[("syscalls", "openat"), ("error", "EIO")]);
+        assert_eq!(open.capabilities, [Lsm, FmodRetSecurity, FmodRetSyscall, Override]);
+        let own = "openat".parse::<Syscall>().unwrap().function(Arch::HERE).unwrap();
+        assert_eq!(open.functions, [own.as_str(), "bpf_lsm_file_open", "security_file_open"]);
+        let lie = quick("retval", &[("syscalls", "fsync"), ("returns", "0")]);
+        assert_eq!(lie.capabilities, [Override]);
+        let connect = [("syscalls", "connect"), ("error", "ETIMEDOUT"), ("sockets", "ip")];
+        assert_eq!(
+            quick("errno", &connect).capabilities,
+            [SockAddr, Lsm, FmodRetSecurity, FmodRetSyscall, Override]
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! standard input, and answer on standard output.
 
 pub mod call;
+pub mod calls;
 pub mod program;
 pub mod resolve;
 

@@ -17,7 +17,7 @@ struct Program {
     needed: fn(Need) -> bool,
 }
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     Program { name: "dockerd", package: "docker.io", needed: Need::tests },
     Program { name: "docker", package: "docker.io", needed: Need::tests },
     Program { name: "busybox", package: "busybox-static", needed: |need| need.tests() || need.guests() },
@@ -28,6 +28,7 @@ const PROGRAMS: [Program; 13] = [
     Program { name: "dnsmasq", package: "dnsmasq-base", needed: Need::tests },
     Program { name: "redis-check-rdb", package: "redis-tools", needed: Need::tests },
     Program { name: "curl", package: "curl", needed: Need::tests },
+    Program { name: "strace", package: "strace", needed: Need::tests },
     Program { name: "iperf3", package: "iperf3", needed: Need::benchmarks },
     Program { name: "ping", package: "iputils-ping", needed: Need::benchmarks },
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", needed: Need::guests },

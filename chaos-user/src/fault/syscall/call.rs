@@ -27,7 +27,7 @@ pub const FILTER: &[Parameter] = &[
     list("paths", "PATH|DIR/|GLOB, …", "any", "only on these files; `*` stands for `/` too"),
     list("fds", "file|socket|pipe, …", "any", "only on descriptors of these kinds"),
     list("comms", "NAME, …", "any", "only of threads with these names"),
-    list("users", "UID|UID-UID|NAME, …", "any", "only of these users"),
+    list("users", "UID|UID-UID, …", "any", "only of these users"),
     value("tgid", "PID", "any", "only of this process"),
     value(
         "io_uring",
@@ -161,5 +161,57 @@ impl fmt::Display for CallFault {
             write!(f, " and {signal}")?;
         }
         write!(f, " {}", self.pattern)
+    }
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+pub mod tests {
+    use super::*;
+    use crate::fault::catalogue::find;
+
+    /// A fault of calls as it would be given.
+    pub fn made(name: &str, values: &[(&'static str, &str)]) -> Result<CallFault, FieldError> {
+        let entry = find(name).unwrap();
+        let given = values.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
+        match (entry.build)(&given)? {
+            Fault::Call(fault) => Ok(fault),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn effect(name: &str, values: &[(&'static str, &str)]) -> CallEffect {
+        made(name, values).unwrap().kernel_effect()
+    }
+
+    #[test]
+    fn what_happens_is_what_was_asked() {
+        let errno = effect("errno", &[("syscalls", "write"), ("error", "EIO:3,ENOSPC:1")]);
+        assert_eq!((errno.count, errno.signal, errno.forged), (2, 0, -1));
+        assert_eq!((errno.error(0), errno.error(u32::MAX)), (-5, -28));
+        let retval = effect("retval", &[("syscalls", "fsync"), ("returns", "0")]);
+        assert_eq!((retval.count, retval.signal, retval.forged), (0, 0, 0));
+        let killed = effect("signal", &[("syscalls", "fsync"), ("signal", "KILL")]);
+        assert_eq!((killed.count, killed.signal, killed.error(0)), (1, 9, -4));
+        let goes_on = effect("signal", &[("syscalls", "fsync"), ("signal", "KILL"), ("error", "none")]);
+        assert_eq!((goes_on.count, goes_on.signal, goes_on.forged), (0, 9, -1));
+    }
+
+    #[test]
+    fn it_says_what_it_does() {
+        let text = |name: &str, values: &[(&'static str, &str)]| made(name, values).unwrap().to_string();
+        assert_eq!(
+            text("errno", &[("syscalls", "openat,%network"), ("error", "ENOMEM"), ("any", "true")]),
+            "errno openat,%network with ENOMEM 100%"
+        );
+        assert_eq!(
+            text("retval", &[("syscalls", "write"), ("returns", "7")]),
+            "retval write returning 7 100%"
+        );
+        assert_eq!(
+            text("signal", &[("syscalls", "fsync"), ("signal", "SIGKILL")]),
+            "signal fsync with EINTR and SIGKILL 100%"
+        );
+        assert_eq!(text("disk", &[("is", "full"), ("percent", "5")]), "disk with ENOSPC 5%");
     }
 }

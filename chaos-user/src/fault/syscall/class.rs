@@ -79,7 +79,8 @@ impl FromStr for Class {
         let name = text.trim().trim_start_matches('%');
         let alias = || ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, class)| *class);
         Self::ALL.into_iter().find(|class| class.name() == name).or_else(alias).ok_or_else(|| {
-            let right = did_you_mean(name, Self::ALL.iter().map(|class| class.name()));
+            let known: Vec<String> = Self::ALL.iter().map(ToString::to_string).collect();
+            let right = did_you_mean(&format!("%{name}"), known.iter().map(String::as_str));
             BadValue::new(format!("{} is not a class of system calls", quoted(text)), right)
         })
     }
@@ -195,7 +196,7 @@ mod tests {
         }
         assert_eq!("%net".parse(), Ok(Class::Network));
         for (text, part) in
-            [("%fil", "did you mean `file`?"), ("%creds", "known: `file`"), ("%", "known: `file`")]
+            [("%fil", "did you mean `%file`?"), ("%creds", "known: `%file`"), ("%", "known: `%file`")]
         {
             let error = text.parse::<Class>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -232,3 +232,88 @@ fn preset(
 fn errors(name: &str) -> Result<Effect, FieldError> {
     Ok(Effect::Errno(name.parse().map_err(|why| FieldError::new("error", why))?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{
+        capability::{Capabilities, Capability},
+        plan::Options,
+        syscall::call::tests::made,
+    };
+
+    /// What a kernel without these leaves out of a preset.
+    fn left_out(name: &str, values: &[(&'static str, &str)], lacks: &[Capability]) -> String {
+        let plan = made(name, values).unwrap().plan(&Capabilities::all_but(lacks), &Options::default());
+        plan.unwrap().unmet.iter().map(|call| call.name()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn presets_keep_what_can_be_met() {
+        use Capability::{FmodRetSecurity, FmodRetSyscall, Lsm, Override};
+        let stock = [FmodRetSyscall, Override];
+        for (name, values) in [
+            ("alloc", &[][..]),
+            ("disk", &[("is", "full")]),
+            ("disk", &[("is", "broken")]),
+            ("disk", &[("is", "read-only")]),
+            ("fds", &[]),
+        ] {
+            assert_eq!(left_out(name, values, &[]), "", "{name} {values:?}");
+            let expected = if values == [("is", "broken")] { "fdatasync fsync" } else { "" };
+            assert_eq!(left_out(name, values, &stock), expected, "{name} {values:?}");
+        }
+        assert_eq!(left_out("alloc", &[], &[Lsm, FmodRetSyscall, Override]), "mmap");
+        assert_eq!(left_out("alloc", &[], &[FmodRetSecurity]), "brk");
+        let nothing = [Lsm, FmodRetSecurity, FmodRetSyscall, Override];
+        let plan = made("fds", &[]).unwrap().plan(&Capabilities::all_but(&nothing), &Options::default());
+        assert!(plan.unwrap_err().to_string().starts_with("this kernel cannot do fds for"));
+    }
+
+    #[test]
+    fn a_disk_has_files_alone_and_is_read_by_those_that_do_not_write() {
+        let disk = |is| made("disk", &[("is", is), ("paths", "/var/")]).unwrap().filter;
+        for (is, writes) in [("full", true), ("broken", false), ("read-only", true)] {
+            assert_eq!((disk(is).fds, disk(is).writes), (vec![FdKind::File], writes), "{is}");
+            assert_eq!(disk(is).paths.len(), 1);
+        }
+    }
+
+    #[test]
+    fn presets_take_what_they_are_given() {
+        let error = |name: &str, values: &[(&'static str, &str)]| match made(name, values).unwrap().effect {
+            Effect::Errno(errors) => errors.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (error("fds", &[]), error("fds", &[("error", "ENFILE")])),
+            ("EMFILE".into(), "ENFILE".into())
+        );
+        assert_eq!(error("alloc", &[]), "ENOMEM");
+        let has =
+            |what, call: &str| made("alloc", &[("what", what)]).unwrap().calls.has(call.parse().unwrap());
+        assert!(has("all", "brk") && has("all", "clone3"));
+        assert!(has("memory", "brk") && !has("memory", "clone3"));
+        assert!(!has("tasks", "brk") && has("tasks", "clone3"));
+    }
+
+    #[test]
+    fn refusals_name_the_field_and_say_what_would_be_right() {
+        for (name, values, part) in [
+            ("errno", &[("error", "EIO")][..], "syscalls: this is missing"),
+            ("errno", &[("syscalls", "fsync")], "error: this is missing"),
+            ("errno", &[("syscalls", "fsync"), ("error", "ENOENT")], "or add `any: true`"),
+            ("errno", &[("syscalls", "fsycn"), ("error", "EIO")], "did you mean `fsync`?"),
+            ("errno", &[("syscalls", "file"), ("error", "EIO")], "write `%file`"),
+            ("errno", &[("syscalls", "brk"), ("error", "ENOMEM"), ("paths", "/x")], "brk has no path"),
+            ("retval", &[("syscalls", "write"), ("returns", "-5")], "use the fault `errno`"),
+            ("signal", &[("syscalls", "write"), ("signal", "KIL")], "did you mean `SIGKILL`?"),
+            ("alloc", &[("what", "heap")], "`memory`"),
+            ("disk", &[], "write `full`, `broken` or `read-only`"),
+            ("fds", &[("error", "EIO")], "`ENFILE`"),
+        ] {
+            let error = made(name, values).unwrap_err().to_string();
+            assert!(error.contains(part), "{name}: {error}");
+        }
+    }
+}

@@ -369,4 +369,35 @@ mod tests {
             assert!(names(call).is_empty(), "{call}");
         }
     }
+    /// A row of docs/syscalls.md for each way that calls are answered for.
+    fn table() -> String {
+        let head = "| calls | hook | its function | when it is asked, this has happened | not seen |\n|---|---|---|---|---|\n";
+        let code =
+            |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let row = |answer: &Answer| {
+            let hooks: Vec<&Hook> = answer
+                .hooks
+                .iter()
+                .flat_map(|together| *together)
+                .filter_map(|name| Hook::named(name))
+                .collect();
+            let after = hooks.iter().find_map(|hook| hook.after).unwrap_or_default();
+            let functions = code(hooks.iter().filter_map(|hook| hook.function).collect());
+            let hooks =
+                code(hooks.iter().filter(|hook| hook.only == Only::AnyError).map(|hook| hook.name).collect());
+            let misses = answer.misses.unwrap_or_default();
+            format!("| {} | {hooks} | {functions} | {after} | {misses} |\n", code(answer.calls.to_vec()))
+        };
+        ANSWERS
+            .iter()
+            .map(row)
+            .fold(head.to_owned(), |table, row| table + &row.replace("|  |", "| |").replace("|  |", "| |"))
+    }
+
+    #[test]
+    fn the_page_has_the_table() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/syscalls.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        assert!(text.contains(&table()), "docs/syscalls.md must have this table:\n{}", table());
+    }
 }

@@ -122,8 +122,9 @@ impl Rung {
             (Self::Lsm, _) => Capability::Lsm,
             (Self::FmodRetSecurity, _) => Capability::FmodRetSecurity,
             (Self::FmodRetSyscall, _) => Capability::FmodRetSyscall,
-            (Self::Kprobe, Effect::Errno(_) | Effect::Return(_)) => Capability::Override,
-            (Self::Kprobe, Effect::Signal | Effect::Delay) => Capability::Kprobe,
+            // A signal alone needs no answer, but the program that sends it has one.
+            (Self::Kprobe, Effect::Errno(_) | Effect::Return(_) | Effect::Signal) => Capability::Override,
+            (Self::Kprobe, Effect::Delay) => Capability::Kprobe,
         }
     }
 }
@@ -179,7 +180,8 @@ impl Way {
         self.points().filter_map(name).collect()
     }
 
-    fn points(&self) -> impl Iterator<Item = (Rung, String)> {
+    /// The names of its places.
+    pub fn points(&self) -> impl Iterator<Item = (Rung, String)> {
         self.places.iter().map(|place| {
             let name = match (self.rung, place) {
                 (_, Place::Cgroup(call)) => call.name(),
@@ -264,10 +266,9 @@ fn cgroup(call: Syscall, effect: &Effect, sockets: Sockets) -> Result<Vec<Way>, 
         return Err("a program at a cgroup can only make calls fail");
     }
     let seen = match socket_call {
-        SocketCall::Connect | SocketCall::Bind | SocketCall::Socket => Sockets::Ip,
         SocketCall::Sendmsg => Sockets::UdpToPeer,
-        // `do_sock_setsockopt` and `do_sock_getsockopt` (net/socket.c, 6.12) ask for sockets of all families.
-        SocketCall::Setsockopt | SocketCall::Getsockopt => Sockets::Any,
+        // For options the kernel asks about all families, and our program lets by those that `refuse` is not about.
+        _ => Sockets::Ip,
     };
     if sockets < seen {
         return Err(match seen {
@@ -390,9 +391,9 @@ mod tests {
         assert_eq!(places("connect", &refused, Sockets::Any), after);
         assert!(places("sendto", &refused, Sockets::Ip).starts_with("socket_sendmsg"));
         assert!(places("sendto", &refused, Sockets::UdpToPeer).starts_with("sendmsg socket_sendmsg"));
-        assert!(
-            places("setsockopt", &errno("EPERM"), Sockets::Any).starts_with("setsockopt socket_setsockopt")
-        );
+        let option = |sockets| places("setsockopt", &errno("EPERM"), sockets);
+        assert!(option(Sockets::Ip).starts_with("setsockopt socket_setsockopt"));
+        assert!(option(Sockets::Any).starts_with("socket_setsockopt"));
         assert_eq!(places("connect", &Effect::Signal, Sockets::Ip), after);
     }
 
@@ -433,6 +434,7 @@ mod tests {
         assert_eq!(rungs("fsync"), [FmodRetSyscall, Kprobe]);
         assert_eq!(Rung::Kprobe.needs(&Effect::Delay), Capability::Kprobe);
         assert_eq!(Rung::Kprobe.needs(&errno("EIO")), Capability::Override);
+        assert_eq!(Rung::Kprobe.needs(&Effect::Signal), Capability::Override);
     }
 
     #[test]

@@ -208,3 +208,167 @@ fn entry(call: Syscall) -> CallEntry {
     };
     CallEntry { rules: 0, path: path.unwrap_or(0), fd: fd.unwrap_or(0), flags, spare: 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{capability::Capability, syscall::call::tests::made};
+
+    fn errno(calls: &str, error: &str) -> CallFault {
+        made("errno", &[("syscalls", calls), ("error", error), ("any", "true")]).unwrap()
+    }
+
+    fn planned(fault: &CallFault, lacks: &[Capability]) -> PlannedRule {
+        fault.plan(&Capabilities::all_but(lacks), &Options::default()).unwrap()
+    }
+
+    fn number(call: &str) -> u32 {
+        call.parse::<Syscall>().unwrap().number(Arch::HERE).unwrap()
+    }
+
+    fn function(call: &str) -> String {
+        call.parse::<Syscall>().unwrap().function(Arch::HERE).unwrap()
+    }
+
+    /// Which numbers are judged at a hook.
+    fn judged(points: &Points, hook: &str) -> Vec<u32> {
+        let at = CallPlace::Lsm(hook.into());
+        let point =
+            points.points.iter().find(|point| point.at == at).unwrap_or_else(|| panic!("nothing at {hook}"));
+        point.entries.keys().copied().collect()
+    }
+
+    #[test]
+    fn each_call_is_judged_at_one_point_unless_its_hooks_answer_together() {
+        let all = errno("all", "ENOMEM");
+        let plan = planned(&all, &[]);
+        let points = Points::of(std::slice::from_ref(&plan));
+        for planned in &plan.calls {
+            let number = planned.call.number(Arch::HERE).unwrap();
+            let judging = points.points.iter().filter(|point| point.entries.contains_key(&number)).count();
+            assert_eq!(judging, planned.way.places.len(), "{}", planned.call);
+        }
+        let mut ids: Vec<u32> = points.points.iter().map(|point| point.point.id).collect();
+        ids.dedup();
+        assert_eq!(ids, (1..=points.points.len() as u32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn calls_share_a_hook_and_rules_share_a_point() {
+        let plans = [planned(&errno("openat,read", "EIO"), &[]), planned(&errno("openat2", "EIO"), &[])];
+        let points = Points::of(&plans);
+        assert_eq!(points.points.len(), 2);
+        let mut opens = [number("openat"), number("openat2"), uring::OTHER];
+        opens.sort_unstable();
+        assert_eq!(judged(&points, "file_open"), opens);
+        let open = &points.points[0].entries;
+        assert_eq!((open[&number("openat")].rules, open[&number("openat2")].rules), (1, 2));
+        assert_eq!(open[&uring::OTHER].rules, 3);
+        let (path, flags) = (open[&number("openat")].path, open[&number("openat2")].flags);
+        assert_eq!((path, flags), (2, 3 | HOW));
+    }
+
+    #[test]
+    fn requests_of_rings_are_judged_where_a_hook_meets_their_calls() {
+        let at = |calls: &str, hook| {
+            let points = Points::of(&[planned(&errno(calls, "EIO"), &[])]);
+            let numbers = judged(&points, hook);
+            (numbers.contains(&uring::WRITES), numbers.contains(&uring::OTHER))
+        };
+        assert_eq!(at("write", "file_permission"), (true, false));
+        assert_eq!(at("read", "file_permission"), (false, true));
+        assert_eq!(at("getdents64", "file_permission"), (false, false));
+        assert_eq!(at("setxattr", "inode_setxattr"), (false, true));
+        assert_eq!(at("chmod", "path_chmod"), (false, false));
+        let fsync = Points::of(&[planned(&errno("fsync", "EIO"), &[])]);
+        assert_eq!(fsync.points[0].entries.keys().copied().collect::<Vec<_>>(), [number("fsync")]);
+    }
+
+    #[test]
+    fn rings_pass_by_where_the_calls_themselves_are_met() {
+        let passes = |fault: &CallFault, lacks: &[Capability]| fault.rings_pass_by(&planned(fault, lacks));
+        assert_eq!(passes(&errno("fsync", "EIO"), &[]), Some("fsync".parse().unwrap()));
+        assert_eq!(passes(&errno("openat", "EIO"), &[]), None);
+        let no_hooks = [Capability::Lsm, Capability::FmodRetSecurity];
+        assert_eq!(passes(&errno("openat", "EIO"), &no_hooks), Some("openat".parse().unwrap()));
+        assert_eq!(passes(&errno("brk", "ENOMEM"), &[]), None);
+        let fault = CallFault { io_uring: IoUring::Ignore, ..errno("fsync", "EIO") };
+        assert_eq!(passes(&fault, &[]), None);
+    }
+
+    #[test]
+    fn what_comes_by_twice_is_remembered_from_its_beginning() {
+        let begins = |calls: &str| Points::of(&[planned(&errno(calls, "EIO"), &[])]).begins;
+        assert_eq!(begins("pipe2"), BTreeSet::from([function("pipe2")]));
+        assert!(begins("fsync").is_empty() && begins("connect").is_empty());
+    }
+
+    #[test]
+    fn the_heap_ends_where_memory_is_counted_and_stacks_do_not() {
+        let plan = planned(&errno("brk,mremap", "ENOMEM"), &[]);
+        let points = Points::of(std::slice::from_ref(&plan));
+        let [point] = &points.points[..] else { panic!("{points:?}") };
+        assert_eq!(point.at, CallPlace::ModifyReturn("security_vm_enough_memory_mm".into()));
+        let mut both = [number("brk"), number("mremap")];
+        both.sort_unstable();
+        assert_eq!(point.entries.keys().copied().collect::<Vec<_>>(), both);
+        let without = Capabilities::all_but(&[Capability::FmodRetSecurity]);
+        let refused = errno("brk", "ENOMEM").plan(&without, &Options::default()).unwrap_err().to_string();
+        assert!(
+            refused.contains("errno for brk") && refused.contains("fmod-ret-security needs"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_call_that_was_named_must_be_met_and_of_a_class_some_will_do() {
+        use Capability::{FmodRetSyscall, Override};
+        let stock = Capabilities::all_but(&[FmodRetSyscall, Override]);
+        let plan = |calls| errno(calls, "EIO").plan(&stock, &Options::default());
+        let refused = plan("openat,fsync").unwrap_err().to_string();
+        assert!(refused.contains("errno for fsync: fmod-ret-syscall needs"), "{refused}");
+        let desc = plan("%desc").unwrap();
+        assert!(desc.unmet.contains(&"fsync".parse().unwrap()) && !desc.calls.is_empty());
+        assert!(plan("/^f(data)?sync$/").is_err(), "nothing is left");
+    }
+
+    #[test]
+    fn a_hook_that_the_kernel_lacks_is_skipped() {
+        let lacking = vec!["bpf_lsm_path_mkdir".to_owned()];
+        let capabilities = Capabilities { lacking, ..Capabilities::all_but(&[]) };
+        let plan = errno("mkdirat", "EIO").plan(&capabilities, &Options::default()).unwrap();
+        assert_eq!(judged(&Points::of(&[plan]), "inode_mkdir").len(), 2);
+        let lacking = vec![function("mkdirat")];
+        let capabilities = Capabilities { lacking, ..Capabilities::all_but(&[]) };
+        let refused = errno("mkdirat", "EIO").plan(&capabilities, &Options::default()).unwrap_err();
+        assert!(refused.to_string().contains("it has no such call"), "{refused}");
+    }
+
+    #[test]
+    fn a_cgroup_meets_calls_without_any_point_where_the_fault_is_for_its_sockets() {
+        let connect = |more: &[(&'static str, &str)]| {
+            let values = [&[("syscalls", "connect"), ("error", "ETIMEDOUT")], more].concat();
+            planned(&made("errno", &values).unwrap(), &[])
+        };
+        let ip = connect(&[("sockets", "ip")]);
+        assert_eq!(ip.mechanisms().collect::<Vec<_>>(), [Mechanism::CgroupSock]);
+        assert!(!ip.ways.is_empty() && Points::of(&[ip]).points.is_empty());
+        for more in [&[][..], &[("sockets", "ip"), ("comms", "curl")]] {
+            assert_eq!(connect(more).mechanisms().collect::<Vec<_>>(), [Mechanism::Lsm], "{more:?}");
+        }
+    }
+
+    #[test]
+    fn a_mechanism_can_be_insisted_on() {
+        let forced = |mechanism| {
+            let options = Options { forced: Some(mechanism), ..Options::default() };
+            let plan = errno("openat", "EIO").plan(&Capabilities::all_but(&[]), &options).unwrap();
+            Points::of(&[plan]).points.swap_remove(0)
+        };
+        let security = CallPlace::ModifyReturn("security_file_open".into());
+        assert_eq!(forced(Mechanism::FmodRetSecurity).at, security);
+        assert_eq!(forced(Mechanism::FmodRetSyscall).at, CallPlace::ModifyReturn(function("openat")));
+        let kprobe = forced(Mechanism::Kprobe);
+        assert_eq!((kprobe.at, kprobe.point.id), (CallPlace::Kprobe(function("openat")), 0));
+    }
+}

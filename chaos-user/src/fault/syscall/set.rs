@@ -245,7 +245,7 @@ mod tests {
             ("", "an entry is empty"),
             ("openat,", "an entry is empty"),
             ("opneat", "did you mean `openat`?"),
-            ("%fil", "did you mean `file`?"),
+            ("%fil", "did you mean `%file`?"),
             ("file", "write `%file` for the class"),
             ("openat,!close", "in front of the whole list"),
             ("!!close", "in front of the whole list"),
