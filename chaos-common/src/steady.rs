@@ -15,6 +15,9 @@ crate::pod! {
         pub syscalls: u64,
         /// Of these, those that returned -1..=-4095.
         pub syscall_errors: u64,
+        /// Errors that faults gave to calls: to system calls, and to calls on sockets. Where these are made by system calls,
+        /// they are among those above.
+        pub injected_errors: u64,
         /// TCP segments its sockets retransmitted (one per call of the kernel's tracepoint).
         pub tcp_retransmits: u64,
     }
@@ -29,6 +32,7 @@ impl Counters {
         rx_bytes: 0,
         syscalls: 0,
         syscall_errors: 0,
+        injected_errors: 0,
         tcp_retransmits: 0,
     };
 
@@ -42,6 +46,7 @@ impl Counters {
             rx_bytes: self.rx_bytes + other.rx_bytes,
             syscalls: self.syscalls + other.syscalls,
             syscall_errors: self.syscall_errors + other.syscall_errors,
+            injected_errors: self.injected_errors + other.injected_errors,
             tcp_retransmits: self.tcp_retransmits + other.tcp_retransmits,
         }
     }

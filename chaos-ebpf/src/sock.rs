@@ -26,6 +26,7 @@ use crate::{
         parse::{ipproto, named_ports, peers_v4, peers_v6, protocol_clauses},
         uses,
     },
+    steady,
 };
 
 /// Verdicts (kernel/bpf/cgroup.c, `bpf_prog_run_array_cg`, 6.18). Refusing without a reason is EPERM.
@@ -133,7 +134,8 @@ enum Owner {
 #[inline(always)]
 fn gate(hook: usize, owner: Owner, clauses: impl Fn() -> u64) -> Option<u32> {
     let subject = concerned(hook, owner)?;
-    gate::any(subject.rules, subject.slot, 1, || if uses(uses::CLAUSES) { clauses() } else { 0 }, |_| true)
+    let clauses = || if uses(uses::CLAUSES) { clauses() } else { 0 };
+    counted(gate::any(subject.rules, subject.slot, 1, clauses, |_| true), subject.slot)
 }
 
 /// Whom a call is asked about, with those of the rules that `hook` asks.
@@ -161,7 +163,16 @@ fn concerned(hook: usize, owner: Owner) -> Option<Subject> {
 fn option_gate(hook: usize, owner: Owner, clauses: impl Fn() -> u64) -> Option<u32> {
     let subject = concerned(hook, owner)?;
     let clauses = || if uses(uses::CLAUSES) { clauses() } else { 0 };
-    gate::any_by_fine_clock(subject.rules, subject.slot, clauses, |_| true)
+    counted(gate::any_by_fine_clock(subject.rules, subject.slot, clauses, |_| true), subject.slot)
+}
+
+/// The rule that refuses, if any; its error is no organic one.
+#[inline(always)]
+fn counted(rule: Option<u32>, slot: u32) -> Option<u32> {
+    if rule.is_some() {
+        steady::injected_error(slot);
+    }
+    rule
 }
 
 /// Refuses if a rule says so, with that rule's error.

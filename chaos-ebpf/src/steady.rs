@@ -74,6 +74,15 @@ pub fn steady_retransmits(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// An error that a fault gave to a call of a slot.
+#[inline(always)]
+pub fn injected_error(slot: u32) {
+    if let Some(counters) = STEADY.get_ptr_mut(slot) {
+        // SAFETY: in bounds of the map value.
+        atomic::add(unsafe { &raw mut (*counters).injected_errors }, 1);
+    }
+}
+
 /// The counters of the slot that an ancestor belongs to.
 #[inline(always)]
 fn counters(ancestor_id: impl Fn(u32) -> u64) -> Option<*mut Counters> {

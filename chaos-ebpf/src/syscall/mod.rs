@@ -26,6 +26,7 @@ use chaos_common::{
 use crate::{
     gate::{self, Subject},
     maps::{CALL_EFFECTS, CALL_MEMORY, CALLS, POINT, global},
+    steady,
 };
 use filter::Call;
 use task::Task;
@@ -123,6 +124,9 @@ fn judge(subject: Subject, at: &CallPoint, entry: &CallEntry, task: &Task, ctx: 
     }
     if effect.forged >= 0 {
         return effect.forged;
+    }
+    if effect.count > 0 {
+        steady::injected_error(subject.slot);
     }
     match effect.count {
         0 => GOES_ON,

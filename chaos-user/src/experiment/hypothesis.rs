@@ -15,6 +15,8 @@ pub enum Metric {
     Syscalls,
     /// `syscall.error_ratio`: failed system calls per system call.
     SyscallErrorRatio,
+    /// `syscall.organic_error_ratio`: the same without the errors that faults gave.
+    OrganicErrorRatio,
     /// `tcp.retrans_ratio`: TCP retransmissions per packet sent.
     TcpRetransRatio,
 }
@@ -49,13 +51,14 @@ pub struct Margin {
 
 impl Metric {
     /// All of them, in the order they are reported.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RxBytes,
         Self::TxBytes,
         Self::RxPackets,
         Self::TxPackets,
         Self::Syscalls,
         Self::SyscallErrorRatio,
+        Self::OrganicErrorRatio,
         Self::TcpRetransRatio,
     ];
 
@@ -68,6 +71,7 @@ impl Metric {
             Self::RxBytes => "net.rx_bytes",
             Self::Syscalls => "syscalls",
             Self::SyscallErrorRatio => "syscall.error_ratio",
+            Self::OrganicErrorRatio => "syscall.organic_error_ratio",
             Self::TcpRetransRatio => "tcp.retrans_ratio",
         }
     }
@@ -76,7 +80,7 @@ impl Metric {
     pub const fn kind(self) -> Kind {
         match self {
             Self::TxPackets | Self::TxBytes | Self::RxPackets | Self::RxBytes | Self::Syscalls => Kind::Rate,
-            Self::SyscallErrorRatio | Self::TcpRetransRatio => Kind::RareRatio,
+            Self::SyscallErrorRatio | Self::OrganicErrorRatio | Self::TcpRetransRatio => Kind::RareRatio,
         }
     }
 }

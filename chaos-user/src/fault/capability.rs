@@ -167,7 +167,7 @@ impl Capability {
             Self::CgroupSkb => "losing what arrives; net.* metrics",
             Self::SockAddr => "refusing connect, bind, sendmsg and the like, at no cost for others",
             Self::SockOps => "TCP metrics, at no cost for others",
-            Self::SyscallTracepoint => "syscalls, syscall.error_ratio",
+            Self::SyscallTracepoint => "syscalls, syscall.error_ratio, syscall.organic_error_ratio",
             Self::RetransmitTracepoint => "tcp.retrans_ratio",
             Self::Fentry => "watching functions of the kernel",
             Self::Lsm => "failing and delaying system calls",

@@ -40,7 +40,7 @@ pub use net::{NetEffect, NetFault};
 pub use pattern::Pattern;
 pub use refuse::RefuseFault;
 pub use reset::ResetFault;
-pub use syscall::CallFault;
+pub use syscall::{CallFault, Effect};
 
 /// What goes wrong, in the user's terms.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +103,15 @@ impl Fault {
             Self::Refuse(refuse) => &refuse.limits,
             Self::Reset(reset) => &reset.limits,
             Self::Call(call) => &call.limits,
+        }
+    }
+
+    /// Whether calls fail by it that would not have failed.
+    pub const fn gives_errors(&self) -> bool {
+        match self {
+            Self::Net(_) | Self::Reset(_) => false,
+            Self::Refuse(_) => true,
+            Self::Call(call) => matches!(call.effect, Effect::Errno(_)),
         }
     }
 

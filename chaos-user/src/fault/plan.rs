@@ -268,7 +268,11 @@ pub fn plan(
     clauses.finish()?;
     clauses.config.rules = hook_rules(&rules);
     clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
-    let (metrics, mut notes) = measurable(capabilities, options)?;
+    let (mut metrics, mut notes) = measurable(capabilities, options)?;
+    // Where no fault gives errors, all are organic, and that is one of the metrics already.
+    let gives_errors = rules.iter().any(|planned| planned.fault.gives_errors());
+    metrics
+        .retain(|metric| *metric != Metric::OrganicErrorRatio || gives_errors || options.is_gated(*metric));
     let points = planned_points(&rules, scope)?;
     let attachments = attachments(&rules, &points, scope, &metrics)?;
     let (host_changes, known) = to_hold(&rules, scope, options.dry_run)?;
@@ -382,7 +386,9 @@ fn measurable(capabilities: &Capabilities, options: &Options) -> Result<(Vec<Met
 pub const fn needs(metric: Metric) -> Capability {
     match metric {
         Metric::TxPackets | Metric::TxBytes | Metric::RxPackets | Metric::RxBytes => Capability::CgroupSkb,
-        Metric::Syscalls | Metric::SyscallErrorRatio => Capability::SyscallTracepoint,
+        Metric::Syscalls | Metric::SyscallErrorRatio | Metric::OrganicErrorRatio => {
+            Capability::SyscallTracepoint
+        }
         Metric::TcpRetransRatio => Capability::RetransmitTracepoint,
     }
 }

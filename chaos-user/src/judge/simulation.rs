@@ -126,6 +126,7 @@ impl World {
             rx_bytes: packets * 500,
             syscalls,
             syscall_errors: noise.poisson(syscalls as f64 * (self.errors + extra_errors)),
+            injected_errors: 0,
             tcp_retransmits: 0,
         }
     }

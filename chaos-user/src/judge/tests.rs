@@ -307,8 +307,14 @@ fn settling_is_left_out_while_injecting_and_kept_before() {
 fn what_is_not_a_gate_is_observed() {
     let judgement = judge(&World { factor: 0.5, ..World::QUIET }.input(2));
     let observed: Vec<_> = judgement.observations.iter().map(|observation| observation.metric).collect();
-    let expected =
-        [Metric::TxBytes, Metric::RxPackets, Metric::TxPackets, Metric::Syscalls, Metric::TcpRetransRatio];
+    let expected = [
+        Metric::TxBytes,
+        Metric::RxPackets,
+        Metric::TxPackets,
+        Metric::Syscalls,
+        Metric::OrganicErrorRatio,
+        Metric::TcpRetransRatio,
+    ];
     assert_eq!(observed, expected);
 }
 

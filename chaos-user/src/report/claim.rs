@@ -96,6 +96,7 @@ pub const fn noun(metric: Metric) -> &'static str {
         Metric::RxBytes => "received bytes",
         Metric::Syscalls => "system calls",
         Metric::SyscallErrorRatio => "the share of failed system calls",
+        Metric::OrganicErrorRatio => "the share of system calls that failed by themselves",
         Metric::TcpRetransRatio => "the share of TCP retransmissions",
     }
 }

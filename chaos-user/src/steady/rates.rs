@@ -78,6 +78,7 @@ fn since(later: Counters, earlier: Counters) -> Option<Counters> {
         rx_bytes: later.rx_bytes.checked_sub(earlier.rx_bytes)?,
         syscalls: later.syscalls.checked_sub(earlier.syscalls)?,
         syscall_errors: later.syscall_errors.checked_sub(earlier.syscall_errors)?,
+        injected_errors: later.injected_errors.checked_sub(earlier.injected_errors)?,
         tcp_retransmits: later.tcp_retransmits.checked_sub(earlier.tcp_retransmits)?,
     })
 }
@@ -108,6 +109,11 @@ pub const fn counts(metric: Metric, counters: &Counters) -> Counts {
         Metric::RxBytes => (c.rx_bytes, None, c.rx_packets),
         Metric::Syscalls => (c.syscalls, None, c.syscalls),
         Metric::SyscallErrorRatio => (c.syscall_errors, Some(c.syscalls), c.syscall_errors),
+        // What a call is given is counted a moment before it returns it, and a request of io_uring returns it to nobody.
+        Metric::OrganicErrorRatio => {
+            let organic = c.syscall_errors.saturating_sub(c.injected_errors);
+            (organic, Some(c.syscalls), organic)
+        }
         Metric::TcpRetransRatio => (c.tcp_retransmits, Some(c.tx_packets), c.tcp_retransmits),
     };
     Counts { count, of, events }
@@ -124,6 +130,15 @@ pub fn value(metric: Metric, counters: &Counters, seconds: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn injected_errors_are_told_from_organic_ones() {
+        let counters = Counters { syscalls: 1000, syscall_errors: 30, injected_errors: 20, ..Counters::ZERO };
+        assert_eq!(value(Metric::SyscallErrorRatio, &counters, 1.0), Some(0.03));
+        assert_eq!(value(Metric::OrganicErrorRatio, &counters, 1.0), Some(0.01));
+        let early = Counters { injected_errors: 31, ..counters };
+        assert_eq!(value(Metric::OrganicErrorRatio, &early, 1.0), Some(0.0));
+    }
 
     const GROUPS: [Group; 3] = [Group::Control, Group::Experiment, Group::Experiment];
 
