@@ -4,6 +4,7 @@
 //! Everything a test makes is in namespaces and cgroups of its own and goes with it.
 
 mod bpf;
+mod calls;
 mod capability;
 mod clients;
 mod coexist;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         programs::tests(),
         sleep::tests(),
         strace::tests(),
+        calls::tests(),
     ];
     let tests = select::spread(tests.into_iter().collect());
     if let Some(twice) = select::twice(&tests) {

@@ -24,7 +24,10 @@ use anyhow::{Context, anyhow, bail};
 use kchaos::target::Netns;
 use serde::{Deserialize, Serialize};
 
-use crate::lab::{Cgroup, Lab};
+use crate::{
+    calls::stage::{Made, Making},
+    lab::{Cgroup, Lab},
+};
 use call::Call;
 
 /// The word under which this program is a victim.
@@ -86,6 +89,8 @@ pub enum Ask {
     Resolve { question: resolve::Question, within_ms: u64 },
     /// Take another name.
     Rename { name: String },
+    /// Make a system call, in a child.
+    Act(Making),
     /// Start a child, in another cgroup if one is given, that does all this.
     InChild { cgroup: Option<PathBuf>, asks: Vec<Ask> },
 }
@@ -113,6 +118,8 @@ pub enum Answer {
     Tcp(Tcp),
     /// What a name server said, if anything.
     Resolved(Option<resolve::Reply>),
+    /// What came of a system call.
+    Made(Made),
     /// What a child answered.
     Child(Vec<Answer>),
 }

@@ -25,7 +25,7 @@ use nix::{
 };
 
 use super::{Answer, Ask, Tcp, Victim, resolve::resolve};
-use crate::lag;
+use crate::{calls::stage, lag};
 
 /// So many packets, then a pause: faster than any test needs, slower than any queue on the way overflows.
 const BURST: u64 = 32;
@@ -153,6 +153,7 @@ fn perform(sockets: &mut Vec<Socket>, ask: Ask) -> io::Result<Answer> {
             resolve(&question, Duration::from_millis(within_ms)).map(Answer::Resolved)
         }
         Ask::Rename { name } => fs::write("/proc/self/comm", name).map(|()| Answer::Done),
+        Ask::Act(making) => stage::perform(&making).map(Answer::Made),
         Ask::InChild { cgroup, asks } => in_child(cgroup.as_deref(), asks).map(Answer::Child),
     }
 }
