@@ -8,7 +8,7 @@ use kchaos::fault::{
     syscall::{Arch, Effect, Sockets, Way, ladder},
 };
 
-use super::{Scene, Wish, act::Act, end, ensure_counted, errno, stage::READY, table::ACTS, wish};
+use super::{Scene, Wish, act::Act, end, ensure_counted, errno, own, stage::READY, table::ACTS, wish};
 use crate::{Test, need::Need, select::Kernels};
 
 const ROOT: &[Need] = &[Need::Root];
@@ -39,7 +39,7 @@ pub fn tests() -> Vec<Test> {
 fn acts_work_where_nothing_fails() -> anyhow::Result<()> {
     let scene = Scene::new()?;
     let fails = |act: &Act| works(&scene, act).err().map(|error| format!("{}: {error:#}", act.label));
-    let failed: Vec<String> = ACTS.iter().filter_map(fails).collect();
+    let failed: Vec<String> = ACTS.iter().chain(own::ACTS).filter_map(fails).collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }

@@ -57,12 +57,16 @@ struct Scene {
     cgroup: Cgroup,
     sibling: Cgroup,
     victim: Victim,
+    /// Does nothing but be there: a target has a process.
+    _resident: Victim,
 }
 
 impl Scene {
     fn new() -> anyhow::Result<Self> {
-        let victim = Victim::start_in(&Netns::current()?, None)?;
-        Ok(Self { cgroup: Cgroup::new()?, sibling: Cgroup::new()?, victim })
+        let (cgroup, netns) = (Cgroup::new()?, Netns::current()?);
+        let _resident = Victim::start_in(&netns, Some(&cgroup.dir))?;
+        let victim = Victim::start_in(&netns, None)?;
+        Ok(Self { cgroup, sibling: Cgroup::new()?, victim, _resident })
     }
 
     fn make(&self, making: Making) -> anyhow::Result<Made> {
