@@ -10,7 +10,10 @@ mod ring;
 pub mod stage;
 mod table;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use chaos_common::rule::RuleStats;
@@ -57,12 +60,25 @@ struct Scene {
     cgroup: Cgroup,
     sibling: Cgroup,
     victim: Victim,
+    /// Does nothing but be there: a target has a process.
+    _resident: Victim,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Keeps these tests apart: programs of several at one function get in each other's way, and probes are such programs.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    // A test that failed has left nothing in it that could be wrong.
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Scene {
     fn new() -> anyhow::Result<Self> {
-        let victim = Victim::start_in(&Netns::current()?, None)?;
-        Ok(Self { cgroup: Cgroup::new()?, sibling: Cgroup::new()?, victim })
+        let _alone = one_at_a_time();
+        let (cgroup, netns) = (Cgroup::new()?, Netns::current()?);
+        let _resident = Victim::start_in(&netns, Some(&cgroup.dir))?;
+        let victim = Victim::start_in(&netns, None)?;
+        Ok(Self { cgroup, sibling: Cgroup::new()?, victim, _resident, _alone })
     }
 
     fn make(&self, making: Making) -> anyhow::Result<Made> {
@@ -89,12 +105,23 @@ impl Scene {
 
     /// What would be done about these wishes by one mechanism.
     fn plan(&self, wishes: &[Wish], forced: Option<Mechanism>) -> anyhow::Result<Plan> {
-        let faults = wishes.iter().map(fault).collect::<anyhow::Result<Vec<_>>>()?;
+        let plans = self.plans(&[wishes.to_vec()], forced)?;
+        plans.into_iter().next().context("one plan")?
+    }
+
+    /// The same for several, each alone, of a kernel that is probed once.
+    fn plans(
+        &self,
+        all: &[Vec<Wish>],
+        forced: Option<Mechanism>,
+    ) -> anyhow::Result<Vec<anyhow::Result<Plan>>> {
+        let faults = |wishes: &Vec<Wish>| wishes.iter().map(fault).collect::<anyhow::Result<Vec<_>>>();
+        let all = all.iter().map(faults).collect::<anyhow::Result<Vec<_>>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let scope = runtime.block_on(target::resolve(&[], &[self.cgroup.target().parse()?], &[]))?;
         let options = Options { forced, ..Options::default() };
-        let capabilities = LiveKernel::default().capabilities(&wanted(&faults, &options))?;
-        Ok(plan(&faults, &scope, &capabilities, &options)?)
+        let capabilities = LiveKernel::default().capabilities(&wanted(&all.concat(), &options))?;
+        Ok(all.iter().map(|faults| Ok(plan(faults, &scope, &capabilities, &options)?)).collect())
     }
 
     /// Has them happen.

@@ -324,7 +324,8 @@ pub fn perform(making: &Making) -> io::Result<Made> {
     let mut results = stage.results();
     results.truncate(making.times);
     act.clean(&results);
-    if act.is_program() && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+    let never_came_back = results.first() == Some(&NEVER);
+    if act.is_program() && never_came_back && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
         // It has become another program, and that ended in peace.
         return Ok(Made { results: vec![0; making.times], effects: making.times, status, signals: 0 });
     }
