@@ -82,7 +82,7 @@ pub fn print(scope: &Scope, plan: &Plan) {
     let metrics: Vec<&str> = plan.metrics.iter().map(|metric| metric.name()).collect();
     say!("  {}", metrics.join(" "));
     print_residue(plan);
-    for note in &plan.notes {
+    for note in show::notes(&plan.notes) {
         say!("note: {note}");
     }
 }

@@ -84,6 +84,31 @@ fn places(call: &PlannedCall) -> String {
     call.way.points().map(|(_, name)| name).collect::<Vec<_>>().join(" or ")
 }
 
+/// What a human should know: one line for notes that differ in the call alone.
+pub fn notes(notes: &[Note]) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for note in notes {
+        let text = note.to_string();
+        let call = match note {
+            Note::Misses { call, .. } | Note::CallsFirst { call, .. } => call.name(),
+            _ => {
+                lines.push((text, Vec::new()));
+                continue;
+            }
+        };
+        let about = text.trim_start_matches("of ").trim_start_matches(call);
+        match lines.iter_mut().find(|(other, _)| other == about) {
+            Some((_, calls)) => calls.push(call),
+            None => lines.push((about.to_owned(), vec![call])),
+        }
+    }
+    let line = |(about, calls): &(String, Vec<&str>)| match calls[..] {
+        [] => about.clone(),
+        _ => format!("of {}{about}", calls.join(", ")),
+    };
+    lines.iter().map(line).collect()
+}
+
 /// As users read it.
 pub const fn way(direction: Direction) -> &'static str {
     match direction {
@@ -130,8 +155,10 @@ impl fmt::Display for Note {
                 "{fault} leaves out what this kernel has no way for: {}",
                 calls.iter().map(|call| call.name()).collect::<Vec<_>>().join(", ")
             ),
-            Self::Misses { call, misses } => write!(f, "{call}: {misses} is not met"),
-            Self::CallsFirst { call, after } => write!(f, "{call} is met when something has happened: {after}"),
+            Self::Misses { call, misses } => write!(f, "of {call}, this is not met: {misses}"),
+            Self::CallsFirst { call, after } => {
+                write!(f, "of {call}, this has happened when it comes by: {after}")
+            }
             Self::CallPrograms => f.write_str(
                 "32-bit programs are let by; other programs of the host pay a lookup for each such call",
             ),
@@ -190,5 +217,27 @@ mod tests {
         let lines = lines(&[], "%file", "EIO");
         assert!(lines.len() < 30, "{lines:#?}");
         assert!(lines.iter().any(|line| line.ends_with("by lsm at inode_getattr")), "{lines:#?}");
+    }
+    #[test]
+    fn notes_that_differ_in_the_call_alone_are_one_line() {
+        let misses = |call: &str, misses| Note::Misses { call: call.parse().unwrap(), misses };
+        let after = |call: &str, after| Note::CallsFirst { call: call.parse().unwrap(), after };
+        let all = [
+            after("open", "it exists"),
+            misses("open", "O_PATH"),
+            misses("openat", "O_PATH"),
+            Note::CallPrograms,
+            after("openat", "it exists"),
+            misses("splice", "pipes"),
+        ];
+        assert_eq!(
+            notes(&all),
+            [
+                "of open, openat, this has happened when it comes by: it exists",
+                "of open, openat, this is not met: O_PATH",
+                &Note::CallPrograms.to_string(),
+                "of splice, this is not met: pipes",
+            ]
+        );
     }
 }
