@@ -60,6 +60,8 @@ struct Summary {
     eligible: u64,
     outcomes: Outcomes,
     segments: Segments,
+    /// Calls, of anybody, that the kernel did not show to a program of ours because it ran already.
+    recursion_misses: u64,
     fired: bool,
     rollback: Rollback,
 }
@@ -89,8 +91,9 @@ pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let start = Instant::now();
     let watched = watch(common, &fault, &mut injection, &mut stop).await;
     let seconds = start.elapsed().as_secs_f64();
+    let missed = injection.recursion_misses();
     let rollback = injection.rollback();
-    report(common, &fault, seconds, watched?, rollback)
+    report(common, &fault, seconds, (watched?, missed?), rollback)
 }
 
 /// Arms, shows what happens every second, disarms. Returns what became of everything the rule saw.
@@ -189,7 +192,7 @@ fn report(
     common: &CommonArgs,
     fault: &Fault,
     seconds: f64,
-    stats: RuleStats,
+    (stats, recursion_misses): (RuleStats, u64),
     rollback: Rollback,
 ) -> anyhow::Result<u8> {
     let dry_run = common.insist.dry_run;
@@ -203,6 +206,7 @@ fn report(
         eligible: stats.eligible(),
         outcomes: stats.into(),
         segments: stats.into(),
+        recursion_misses,
         fired: hit > 0,
         rollback,
     };
@@ -247,6 +251,12 @@ fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
         say!(
             "{} were to be hit, and the kernel could not: no memory, or a full queue",
             HumanCount(summary.outcomes.failed)
+        );
+    }
+    if summary.recursion_misses > 0 {
+        say!(
+            "{} calls on this host were not looked at: our program ran already on their CPU (recursion misses)",
+            HumanCount(summary.recursion_misses)
         );
     }
     if !summary.fired {

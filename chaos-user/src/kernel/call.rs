@@ -1,8 +1,12 @@
 //! Programs where system calls pass, each loaded for its point.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::{
+    io, mem,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+};
 
 use aya::{Ebpf, programs::KProbe};
+use aya_obj::generated::bpf_prog_info;
 use chaos_common::{names::program, syscall::CallPoint};
 
 use super::{
@@ -17,9 +21,10 @@ use crate::fault::{plan::Plan, syscall::point::CallPlace};
 /// The section of the constant that is another for each load.
 const POINT_SECTION: &str = ".rodata.point";
 
-/// The object, ready to have programs loaded from it, and the links of those that were.
+/// The object, ready to have programs loaded from it, those that were, and their links.
 pub struct CallPrograms {
     object: Option<(RelocatedObject, RawFd)>,
+    programs: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
 }
 
@@ -33,7 +38,7 @@ impl CallPrograms {
                 Some((RelocatedObject::new(OBJECT, ebpf)?, point))
             }
         };
-        Ok(Self { object, links: Vec::new() })
+        Ok(Self { object, programs: Vec::new(), links: Vec::new() })
     }
 
     /// Attaches one more.
@@ -44,7 +49,8 @@ impl CallPrograms {
             CallPlace::ModifyReturn(function) => (program::CALL_HOOK, RawPlace::ModifyReturn(function)),
             CallPlace::Begin(function) => (program::CALL_BEGIN, RawPlace::Fentry(function)),
         };
-        let link = self.load(name, place, point)?;
+        let (program, link) = self.load(name, place, point)?;
+        self.programs.push(program);
         self.links.push(link);
         Ok(())
     }
@@ -52,10 +58,29 @@ impl CallPrograms {
     /// Ends them all.
     pub fn end(&mut self) {
         self.links.clear();
+        self.programs.clear();
         self.object = None;
     }
 
-    fn load(&self, name: &str, at: RawPlace<'_>, point: CallPoint) -> Result<OwnedFd, KernelError> {
+    /// How often the kernel ran none of them where it should have: see [`recursion_misses`].
+    pub fn recursion_misses(&self, ebpf: &Ebpf) -> Result<u64, KernelError> {
+        let missed = |program: BorrowedFd<'_>| {
+            recursion_misses(program).map_err(KernelError::io("the recursion misses of a program"))
+        };
+        let by_kprobe = match ebpf.program(program::CALL_OVERRIDE).map(aya::programs::Program::fd) {
+            Some(Ok(program)) => missed(program.as_fd())?,
+            // Not in the plan, or at no function.
+            None | Some(Err(_)) => 0,
+        };
+        self.programs.iter().try_fold(by_kprobe, |sum, program| Ok(sum + missed(program.as_fd())?))
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        at: RawPlace<'_>,
+        point: CallPoint,
+    ) -> Result<(OwnedFd, OwnedFd), KernelError> {
         let (object, point_map) =
             self.object.as_ref().ok_or_else(|| RawProgramError::NoProgram(name.to_owned()))?;
         let btf = vmlinux().map_err(KernelError::btf)?;
@@ -66,7 +91,8 @@ impl CallPrograms {
         let refused = |(source, log)| RawProgramError::Refused { function: at.function(), source, log };
         let loaded = relocated.load(kind).map_err(refused)?;
         let not_attached = |source| RawProgramError::Attach { function: at.function(), source };
-        Ok(raw_prog::attach(&loaded).map_err(not_attached)?)
+        let link = raw_prog::attach(&loaded).map_err(not_attached)?;
+        Ok((loaded, link))
     }
 }
 
@@ -81,4 +107,27 @@ fn kprobe(ebpf: &mut Ebpf, function: &str) -> Result<(), KernelError> {
         program.load().map_err(KernelError::program(what()))?;
     }
     program.attach(function, 0).map(drop).map_err(KernelError::program(what()))
+}
+
+/// How often the kernel let a program be because it ran already on that CPU (kernel/bpf/trampoline.c,
+/// `__bpf_prog_enter_recur`; kernel/trace/bpf_trace.c, `trace_call_bpf`, 6.18). Of the whole host, whoever called.
+fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+    // SAFETY: plain numbers and addresses, none of which is needed.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut question = InfoByFd {
+        program: program.as_raw_fd() as u32,
+        info_bytes: mem::size_of::<bpf_prog_info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    raw_prog::command(BPF_OBJ_GET_INFO_BY_FD, &mut question)?;
+    Ok(info.recursion_misses)
+}
+
+/// The head of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD (include/uapi/linux/bpf.h, 6.18).
+#[repr(C)]
+struct InfoByFd {
+    program: u32,
+    info_bytes: u32,
+    info: u64,
 }

@@ -95,6 +95,11 @@ impl LiveInjection {
         }
     }
 
+    /// How often, on the whole host, the kernel ran no program of a call fault because it ran already on that CPU.
+    pub fn recursion_misses(&self) -> Result<u64, KernelError> {
+        self.calls.recursion_misses(self.ebpf.as_ref().ok_or_else(ended)?)
+    }
+
     /// Disarm, detach, undo; each is tried whatever became of the one before.
     fn undo(&mut self) -> Rollback {
         self.rolled_back = true;
