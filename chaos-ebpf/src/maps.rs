@@ -18,7 +18,7 @@ use chaos_common::{
     steady::SockLayout,
     syscall::{
         CallEffect, CallEntry, CallFilter, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable,
-        REMEMBERED, Remembered, point,
+        REMEMBERED, Remembered,
     },
 };
 
@@ -190,11 +190,10 @@ pub static SOCK_LAYOUT: SockLayout = SockLayout::UNKNOWN;
 #[unsafe(no_mangle)]
 pub static CALL_LAYOUT: CallLayout = CallLayout::UNKNOWN;
 
-/// Where a program stands. In a section of its own, as it is another for each load; as it is here it is that of kprobes, which
-/// are at the functions of calls.
+/// Where a program stands. In a section of its own, as it is another for each load.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.point")]
-pub static POINT: CallPoint = CallPoint { is: point::FUNCTION, ..CallPoint::NONE };
+pub static POINT: CallPoint = CallPoint::NONE;
 
 /// The cgroup that a probe has made for itself; 0 is none.
 #[unsafe(no_mangle)]

@@ -19,7 +19,9 @@ use chaos_common::{
     shape::{self, Shape, Table},
     sock::Refusal,
     steady::SockLayout,
-    syscall::{CallEntry, CallKey, CallLayout, MAX_CALLS, MAX_PATHS, PathTable, REMEMBERED},
+    syscall::{
+        CallEntry, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable, REMEMBERED, point,
+    },
 };
 
 use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
@@ -47,8 +49,13 @@ pub struct Globals {
     pub layout: SockLayout,
     /// The same for what calls are about.
     pub calls: CallLayout,
+    /// Where programs stand that are loaded for no point in particular.
+    pub point: CallPoint,
     pub probe: ProbeGlobals,
 }
+
+/// Kprobes, which are at the functions of calls.
+const AT_FUNCTIONS: CallPoint = CallPoint { is: point::FUNCTION, ..CallPoint::NONE };
 
 /// What probe programs need to know.
 #[derive(Clone, Copy)]
@@ -83,6 +90,7 @@ impl Globals {
             kernel_log: false,
             layout: if reads_sockets { sock_layout() } else { SockLayout::UNKNOWN },
             calls: CallLayout::UNKNOWN,
+            point: AT_FUNCTIONS,
             probe,
         }
     }
@@ -106,6 +114,7 @@ impl Globals {
             } else {
                 btf::call_layout().unwrap_or(CallLayout::UNKNOWN)
             },
+            point: AT_FUNCTIONS,
             probe: ProbeGlobals::NOBODY,
         }
     }
@@ -134,7 +143,7 @@ fn new_copy_mark() -> u32 {
 /// Creates the maps and relocates the programs; loads none.
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
-    let calls = Wire(globals.calls);
+    let (calls, point) = (Wire(globals.calls), Wire(globals.point));
     let if_calls = |entries: u32| if globals.calls == CallLayout::UNKNOWN { 1 } else { entries };
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
@@ -150,6 +159,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::COPY, &globals.copy, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
         .override_global(global::CALL_LAYOUT, &calls, true)
+        .override_global(global::POINT, &point, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
         .override_global(global::PROBE_RET, &globals.probe.ret, true)
         .override_global(global::PROBE_SLEEP_NS, &globals.probe.sleep_ns, true)

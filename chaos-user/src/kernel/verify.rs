@@ -26,7 +26,7 @@ use chaos_common::{
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
     sleep::LONGEST_NS,
     steady::SockLayout,
-    syscall::CallLayout,
+    syscall::{CallLayout, CallPoint, point},
 };
 
 use super::{
@@ -161,6 +161,7 @@ impl Constants {
                 kernel_log: false,
                 layout: SockLayout::UNKNOWN,
                 calls: CallLayout::UNKNOWN,
+                point: CallPoint::NONE,
                 probe,
             };
         }
@@ -191,6 +192,10 @@ impl Constants {
             kernel_log: self == Self::EverythingLogged,
             layout: btf::sock_layout().unwrap_or(SockLayout::UNKNOWN),
             calls: btf::call_layout().unwrap_or(CallLayout::UNKNOWN),
+            point: CallPoint {
+                is: point::AGAIN | point::FILE | point::MASK | point::URING,
+                ..CallPoint::NONE
+            },
             probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO, sleep_ns: LONGEST_NS },
         }
     }

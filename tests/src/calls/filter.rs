@@ -31,9 +31,14 @@ const KPROBE: &[Need] = &[Need::Root, Need::Kernel(Capability::Override)];
 
 pub fn tests() -> Vec<Test> {
     let test = |name: String, needs, run| Test {
+        // Where a kernel keeps paths is another matter on each.
+        kernels: if (needs == LSM && !name.contains("paths")) || needs == SECURITY {
+            Kernels::InTurn
+        } else {
+            Kernels::Each
+        },
         name: crate::name(module_path!(), &name),
         needs,
-        kernels: Kernels::Each,
         run,
     };
     let mut tests = Vec::new();

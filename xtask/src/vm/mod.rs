@@ -44,7 +44,7 @@ use run::Report;
 pub(crate) use summary::Totals;
 
 /// How long each kernel may take: twice what all its tests need on a machine with nothing else to do.
-const LIMIT_MIN: u64 = 20;
+const LIMIT_MIN: u64 = 35;
 
 /// Options of `cargo xtask vm`.
 #[derive(Debug, Args)]
