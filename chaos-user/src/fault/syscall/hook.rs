@@ -36,6 +36,9 @@ pub struct Hook {
 pub enum Only {
     /// What the call fails with.
     AnyError,
+    /// What the call fails with, and only at the function: as an LSM hook it is disabled (`bpf_lsm_disabled_hooks`,
+    /// kernel/bpf/bpf_lsm.c; seen on 7.3 for `file_alloc_security`).
+    AtFunction,
     /// ENOMEM, whatever it is, and only at the function: as an LSM hook it does not refuse.
     Enomem,
 }
@@ -88,7 +91,7 @@ const HOOKS: &[Hook] = &[
     hook!(file_lock, sleeps: true),
     hook!(file_mprotect, again: Some("for each mapping in the range"), after: Some("mappings in front of it are changed")),
     hook!(file_truncate),
-    named!(file_alloc_security, Some("security_file_alloc"), again: Some("pipe: for both ends")),
+    named!(file_alloc_security, Some("security_file_alloc"), only: Only::AtFunction, again: Some("pipe: for both ends")),
     // security_mmap_file has a parameter less.
     named!(mmap_file, None, sleeps: true),
     named!(vm_enough_memory, Some("security_vm_enough_memory_mm"), only: Only::Enomem),
@@ -161,15 +164,15 @@ const HOOKS: &[Hook] = &[
     hook!(capget, sleeps: true),
     hook!(capset, sleeps: true),
     // System V (ipc/).
-    named!(shm_alloc_security, Some("security_shm_alloc")),
+    named!(shm_alloc_security, Some("security_shm_alloc"), only: Only::AtFunction),
     hook!(shm_associate),
     hook!(shm_shmctl),
     hook!(shm_shmat),
-    named!(msg_queue_alloc_security, Some("security_msg_queue_alloc")),
+    named!(msg_queue_alloc_security, Some("security_msg_queue_alloc"), only: Only::AtFunction),
     hook!(msg_queue_associate),
     hook!(msg_queue_msgctl),
     hook!(msg_queue_msgsnd, again: Some("after each wait for room")),
-    named!(sem_alloc_security, Some("security_sem_alloc")),
+    named!(sem_alloc_security, Some("security_sem_alloc"), only: Only::AtFunction),
     hook!(sem_associate),
     hook!(sem_semctl),
     hook!(sem_semop),
@@ -369,6 +372,7 @@ mod tests {
             assert!(names(call).is_empty(), "{call}");
         }
     }
+
     /// A row of docs/syscalls.md for each way that calls are answered for.
     fn table() -> String {
         let head = "| calls | hook | its function | when it is asked, this has happened | not seen |\n|---|---|---|---|---|\n";
@@ -383,8 +387,12 @@ mod tests {
                 .collect();
             let after = hooks.iter().find_map(|hook| hook.after).unwrap_or_default();
             let functions = code(hooks.iter().filter_map(|hook| hook.function).collect());
+            // Where several answer together, one that cannot keeps the others from it.
+            let at_hooks = |together: &&Together| {
+                together.iter().all(|name| Hook::named(name).is_some_and(|hook| hook.only == Only::AnyError))
+            };
             let hooks =
-                code(hooks.iter().filter(|hook| hook.only == Only::AnyError).map(|hook| hook.name).collect());
+                code(answer.hooks.iter().filter(at_hooks).flat_map(|together| *together).copied().collect());
             let misses = answer.misses.unwrap_or_default();
             format!("| {} | {hooks} | {functions} | {after} | {misses} |\n", code(answer.calls.to_vec()))
         };

@@ -300,11 +300,11 @@ fn fits(rung: Rung, hook: &Hook, effect: &Effect) -> bool {
     let enomem = |errors: &Errors| errors.weighted().iter().all(|(error, _)| error.name() == "ENOMEM");
     match (rung, hook.only, effect) {
         (Rung::FmodRetSecurity, _, _) if hook.function.is_none() => false,
-        (_, Only::AnyError, _) => true,
+        (_, Only::AnyError, _) | (Rung::FmodRetSecurity, Only::AtFunction, _) => true,
         (Rung::FmodRetSecurity, Only::Enomem, Effect::Errno(errors)) => enomem(errors),
         (Rung::FmodRetSecurity, Only::Enomem, _) => true,
         // Disabled for BPF (`bpf_lsm_disabled_hooks`, kernel/bpf/bpf_lsm.c, 6.12).
-        (_, Only::Enomem, _) => false,
+        (_, Only::Enomem | Only::AtFunction, _) => false,
     }
 }
 
