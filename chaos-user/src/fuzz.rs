@@ -12,7 +12,7 @@ use crate::{
         filter::Allow,
         syscall::{
             Errors, SyscallSet,
-            filter::{Comm, FdKind, PathPattern, Tgid, User},
+            filter::{Comm, FdKind, PathPattern, Tgid, Users},
             ladder::Forged,
         },
     },
@@ -69,7 +69,7 @@ pub fn calls(text: &str) {
     both_ways(text, str::parse::<PathPattern>, ToString::to_string);
     both_ways(text, str::parse::<FdKind>, ToString::to_string);
     both_ways(text, str::parse::<Comm>, ToString::to_string);
-    both_ways(text, str::parse::<User>, ToString::to_string);
+    both_ways(text, str::parse::<Users>, ToString::to_string);
     both_ways(text, str::parse::<Tgid>, ToString::to_string);
     both_ways(text, str::parse::<Forged>, ToString::to_string);
 }
