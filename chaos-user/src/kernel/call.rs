@@ -1,17 +1,17 @@
 //! Programs where system calls pass, each loaded for its point.
 
 use std::{
-    io, mem,
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use aya::{Ebpf, programs::KProbe};
-use aya_obj::generated::bpf_prog_info;
 use chaos_common::{names::program, syscall::CallPoint};
 
 use super::{
     KernelError,
     constant::constant,
+    info,
     object::OBJECT,
     probe::vmlinux,
     raw_prog::{self, RawPlace, RawProgramError, RelocatedObject},
@@ -112,22 +112,5 @@ fn kprobe(ebpf: &mut Ebpf, function: &str) -> Result<(), KernelError> {
 /// How often the kernel let a program be because it ran already on that CPU (kernel/bpf/trampoline.c,
 /// `__bpf_prog_enter_recur`; kernel/trace/bpf_trace.c, `trace_call_bpf`, 6.18). Of the whole host, whoever called.
 fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
-    const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
-    // SAFETY: plain numbers and addresses, none of which is needed.
-    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
-    let mut question = InfoByFd {
-        program: program.as_raw_fd() as u32,
-        info_bytes: mem::size_of::<bpf_prog_info>() as u32,
-        info: std::ptr::from_mut(&mut info) as u64,
-    };
-    raw_prog::command(BPF_OBJ_GET_INFO_BY_FD, &mut question)?;
-    Ok(info.recursion_misses)
-}
-
-/// The head of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD (include/uapi/linux/bpf.h, 6.18).
-#[repr(C)]
-struct InfoByFd {
-    program: u32,
-    info_bytes: u32,
-    info: u64,
+    Ok(info::of(program)?.recursion_misses)
 }

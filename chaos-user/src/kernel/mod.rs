@@ -13,6 +13,7 @@ mod filter_action;
 pub mod fq;
 pub mod host;
 pub mod ifb;
+mod info;
 mod injection;
 pub mod journal;
 mod kfunc;

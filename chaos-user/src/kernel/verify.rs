@@ -7,8 +7,8 @@
 //! given.
 
 use std::{
-    fmt, io, mem,
-    os::fd::{AsRawFd, OwnedFd},
+    fmt, io,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use aya::{
@@ -30,7 +30,7 @@ use chaos_common::{
 };
 
 use super::{
-    KernelError, btf,
+    KernelError, btf, info,
     object::{self, Globals, ProbeGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
     raw_prog::{ProgramKind, RawPlace, RelocatedObject},
@@ -374,39 +374,8 @@ fn function_id(function: &str) -> Result<u32, String> {
 
 /// How many instructions the kernel has left of a program.
 fn translated(program: &OwnedFd) -> io::Result<u32> {
-    const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
     const INSTRUCTION_BYTES: u32 = 8;
-    let mut info = Info::default();
-    let mut question = InfoByFd {
-        program: program.as_raw_fd() as u32,
-        info_bytes: mem::size_of::<Info>() as u32,
-        info: std::ptr::from_mut(&mut info) as u64,
-    };
-    // SAFETY: both are as long as they are said to be.
-    let result = unsafe {
-        let question = std::ptr::from_mut(&mut question);
-        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, question, mem::size_of::<InfoByFd>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info.translated_bytes / INSTRUCTION_BYTES) }
-}
-
-/// The head of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD (include/uapi/linux/bpf.h, 6.18).
-#[repr(C)]
-struct InfoByFd {
-    program: u32,
-    info_bytes: u32,
-    info: u64,
-}
-
-/// The head of `struct bpf_prog_info`.
-#[repr(C)]
-#[derive(Default)]
-struct Info {
-    program_type: u32,
-    id: u32,
-    tag: [u8; 8],
-    jited_bytes: u32,
-    translated_bytes: u32,
+    Ok(info::of(program.as_fd())?.xlated_prog_len / INSTRUCTION_BYTES)
 }
 
 /// Instructions and stack from the end of a log (kernel/bpf/verifier.c, `print_verification_stats`):

@@ -141,14 +141,17 @@ impl Points {
     pub fn of(rules: &[PlannedRule]) -> Self {
         let mut points = Self::default();
         for (number, planned) in rules.iter().enumerate() {
+            let Fault::Call(fault) = &planned.fault else { continue };
             for call in &planned.calls {
-                points.add(1 << number, call);
+                points.add(1 << number, call, fault.filter.writes);
             }
         }
         points
     }
 
-    fn add(&mut self, rules: u64, planned: &PlannedCall) {
+    /// A ring's request has no arguments that could be read: where only what opens to write is meant, those that open
+    /// are let by.
+    fn add(&mut self, rules: u64, planned: &PlannedCall, only_writes: bool) {
         let Some(number) = planned.call.number(Arch::HERE) else { return };
         for place in &planned.way.places {
             let (at, is, goes_on) = match (planned.way.rung, place) {
@@ -171,15 +174,16 @@ impl Points {
                 self.begins.extend(planned.call.function(Arch::HERE));
             }
             let point = self.point(at, is, goes_on);
-            let mut judge = |number| {
-                let entry = point.entries.entry(number).or_insert_with(|| entry(planned.call));
-                entry.rules |= rules;
+            let of_call = entry(planned.call);
+            let mut judge = |number, of: CallEntry| {
+                point.entries.entry(number).or_insert(of).rules |= rules;
             };
-            judge(number);
-            if is & point::URING != 0 {
+            judge(number, of_call);
+            if is & point::URING != 0 && !(only_writes && of_call.flags != 0) {
+                let of_ring = CallEntry { path: 0, fd: 0, flags: 0, ..of_call };
                 match Uring::of(planned.call) {
-                    Uring::Writes if is & point::MASK != 0 => judge(uring::WRITES),
-                    Uring::Writes | Uring::Other => judge(uring::OTHER),
+                    Uring::Writes if is & point::MASK != 0 => judge(uring::WRITES, of_ring),
+                    Uring::Writes | Uring::Other => judge(uring::OTHER, of_ring),
                     Uring::None => {}
                 }
             }
@@ -370,5 +374,35 @@ mod tests {
         assert_eq!(forced(Mechanism::FmodRetSyscall).at, CallPlace::ModifyReturn(function("openat")));
         let kprobe = forced(Mechanism::Kprobe);
         assert_eq!((kprobe.at, kprobe.point.id), (CallPlace::Kprobe(function("openat")), 0));
+    }
+
+    #[test]
+    fn a_rings_request_has_no_arguments() {
+        let of_ring = |name, values: &[(&'static str, &str)]| {
+            let plan = made(name, values).unwrap().plan(&Capabilities::all_but(&[]), &Options::default());
+            let points = Points::of(&[plan.unwrap()]).points;
+            points
+                .into_iter()
+                .flat_map(|point| point.entries)
+                .filter(|(number, _)| *number >= uring::WRITES)
+                .collect::<Vec<_>>()
+        };
+        let entries = of_ring("errno", &[("syscalls", "openat,unlinkat"), ("error", "EIO")]);
+        // unlinkat passes one of two hooks.
+        assert_eq!(entries.len(), 3);
+        assert!(
+            entries.iter().all(|(_, entry)| (entry.path, entry.fd, entry.flags) == (0, 0, 0)),
+            "{entries:?}"
+        );
+        // One at file_open more for a disk that cannot be read than for one that only cannot be written.
+        let at_open = |is| {
+            let plan =
+                made("disk", &[("is", is)]).unwrap().plan(&Capabilities::all_but(&[]), &Options::default());
+            let points = Points::of(&[plan.unwrap()]).points;
+            let open =
+                points.into_iter().find(|point| point.at == CallPlace::Lsm("file_open".into())).unwrap();
+            open.entries.contains_key(&uring::OTHER)
+        };
+        assert_eq!((at_open("broken"), at_open("read-only")), (true, false));
     }
 }
