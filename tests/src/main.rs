@@ -25,6 +25,7 @@ mod report;
 mod safety;
 mod select;
 mod sleep;
+mod slow;
 mod snapshot;
 mod stream;
 mod surroundings;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         capability::tests(),
         programs::tests(),
         sleep::tests(),
+        slow::tests(),
     ];
     let tests = select::spread(tests.into_iter().collect());
     if let Some(twice) = select::twice(&tests) {

@@ -21,7 +21,7 @@ use crate::{
         wanted::wanted,
     },
     judge::delivery::{Outcomes, Segments},
-    kernel::{Injection, Kernel, LiveInjection, LiveKernel, Rollback},
+    kernel::{Injection, Kernel, LiveInjection, LiveKernel, Rollback, sleep::Delays},
     target::{self, Target},
     units,
 };
@@ -61,6 +61,8 @@ struct Summary {
     outcomes: Outcomes,
     segments: Segments,
     fired: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delays: Option<Delays>,
     rollback: Rollback,
 }
 
@@ -89,8 +91,9 @@ pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let start = Instant::now();
     let watched = watch(common, &fault, &mut injection, &mut stop).await;
     let seconds = start.elapsed().as_secs_f64();
+    let delays = injection.delays();
     let rollback = injection.rollback();
-    report(common, &fault, seconds, watched?, rollback)
+    report(common, &fault, seconds, (watched?, delays?), rollback)
 }
 
 /// Arms, shows what happens every second, disarms. Returns what became of everything the rule saw.
@@ -189,7 +192,7 @@ fn report(
     common: &CommonArgs,
     fault: &Fault,
     seconds: f64,
-    stats: RuleStats,
+    (stats, delays): (RuleStats, Option<Delays>),
     rollback: Rollback,
 ) -> anyhow::Result<u8> {
     let dry_run = common.insist.dry_run;
@@ -204,6 +207,7 @@ fn report(
         outcomes: stats.into(),
         segments: stats.into(),
         fired: hit > 0,
+        delays,
         rollback,
     };
     if common.json {
@@ -248,6 +252,9 @@ fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
             "{} were to be hit, and the kernel could not: no memory, or a full queue",
             HumanCount(summary.outcomes.failed)
         );
+    }
+    if let Some(delays) = &summary.delays {
+        say!("{delays}");
     }
     if !summary.fired {
         say!("the fault never fired: {}", why_not(summary, occurrences));

@@ -28,6 +28,7 @@ use super::{
     syscall::{
         Syscall,
         point::{PlannedCall, Points},
+        slow::How,
     },
 };
 use crate::{
@@ -184,6 +185,10 @@ pub enum Note {
     },
     /// Programs at the host's system calls.
     CallPrograms,
+    /// What waits for those who sleep.
+    Sleepers,
+    /// What delays otherwise cost.
+    KeptBusy,
     /// Cannot be measured here.
     NotMeasured {
         /// What.
@@ -511,6 +516,9 @@ fn of_calls(rules: &[PlannedRule]) -> Vec<Note> {
     if rules.iter().any(|planned| !planned.calls.is_empty()) {
         notes.push(Note::CallPrograms);
     }
+    let delays = |how| rules.iter().flat_map(|planned| &planned.calls).any(|call| call.how == Some(how));
+    notes.extend(delays(How::Sleep).then_some(Note::Sleepers));
+    notes.extend(delays(How::Spin).then_some(Note::KeptBusy));
     notes
 }
 

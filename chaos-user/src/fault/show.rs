@@ -8,7 +8,10 @@ use super::{
     Fault,
     plan::{Attachment, Note, Via},
     spared,
-    syscall::point::CallPlace,
+    syscall::{
+        point::{CallPlace, DelayAt, DelayPlace},
+        slow::How,
+    },
 };
 use crate::{target::netns::OUR_IFB, units::show_duration};
 
@@ -42,11 +45,27 @@ impl fmt::Display for Attachment {
                 CallPlace::ModifyReturn(function) => write!(f, "fmod_ret program at {function}, host-wide"),
                 CallPlace::Begin(function) => write!(f, "fentry program at {function}, host-wide"),
                 CallPlace::Kprobe(function) => write!(f, "kprobe at {function}, host-wide"),
+                CallPlace::Delay(place) => write!(f, "{place}, host-wide"),
             },
             Self::RawTracepoint { program, tracepoint } => {
                 write!(f, "raw tracepoint {tracepoint} ({program}), host-wide")
             }
         }
+    }
+}
+
+impl fmt::Display for DelayPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.at {
+            DelayAt::Lsm => "lsm",
+            DelayAt::ModifyReturn => "fmod_ret",
+            DelayAt::After => "fexit",
+        };
+        let how = match self.how {
+            How::Sleep => "puts callers to sleep",
+            How::Spin => "keeps callers busy",
+        };
+        write!(f, "{kind} program at {} that {how}", self.name)
     }
 }
 
@@ -100,6 +119,13 @@ impl fmt::Display for Note {
             Self::CallsFirst { call, after } => write!(f, "{call} is met when something has happened: {after}"),
             Self::CallPrograms => f.write_str(
                 "32-bit programs are let by; other programs of the host pay a lookup for each such call",
+            ),
+            Self::Sleepers => f.write_str(
+                "while somebody sleeps, others of the host wait for them: who detaches BPF from perf's kprobes, uprobes or classic \
+                 tracepoints, moves such a thread to another processor or cpuset, or takes a processor offline or the host to sleep",
+            ),
+            Self::KeptBusy => f.write_str(
+                "calls are delayed on the processor, for one fifth of its time at most for each target",
             ),
             Self::NotMeasured { metric, lacks } => {
                 write!(f, "{} is not measured: this kernel lacks {lacks}", metric.name())

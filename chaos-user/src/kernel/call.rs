@@ -1,6 +1,9 @@
 //! Programs where system calls pass, each loaded for its point.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+};
 
 use aya::{Ebpf, programs::KProbe};
 use chaos_common::{names::program, syscall::CallPoint};
@@ -12,7 +15,13 @@ use super::{
     probe::vmlinux,
     raw_prog::{self, RawPlace, RawProgramError, RelocatedObject},
 };
-use crate::fault::{plan::Plan, syscall::point::CallPlace};
+use crate::fault::{
+    plan::Plan,
+    syscall::{
+        point::{CallPlace, DelayAt, DelayPlace},
+        slow::How,
+    },
+};
 
 /// The section of the constant that is another for each load.
 const POINT_SECTION: &str = ".rodata.point";
@@ -21,6 +30,8 @@ const POINT_SECTION: &str = ".rodata.point";
 pub struct CallPrograms {
     object: Option<(RelocatedObject, RawFd)>,
     links: Vec<OwnedFd>,
+    /// Programs that the kernel skips while they sleep.
+    skipped: Vec<OwnedFd>,
 }
 
 impl CallPrograms {
@@ -33,7 +44,7 @@ impl CallPrograms {
                 Some((RelocatedObject::new(OBJECT, ebpf)?, point))
             }
         };
-        Ok(Self { object, links: Vec::new() })
+        Ok(Self { object, links: Vec::new(), skipped: Vec::new() })
     }
 
     /// Attaches one more.
@@ -43,30 +54,63 @@ impl CallPrograms {
             CallPlace::Lsm(hook) => (program::CALL_HOOK, RawPlace::Lsm(hook)),
             CallPlace::ModifyReturn(function) => (program::CALL_HOOK, RawPlace::ModifyReturn(function)),
             CallPlace::Begin(function) => (program::CALL_BEGIN, RawPlace::Fentry(function)),
+            CallPlace::Delay(place) => return self.attach_delay(place, point),
         };
-        let link = self.load(name, place, point)?;
+        let (_, link) = self.load(name, place, point, false)?;
         self.links.push(link);
         Ok(())
+    }
+
+    fn attach_delay(&mut self, place: &DelayPlace, point: CallPoint) -> Result<(), KernelError> {
+        let at = match place.at {
+            DelayAt::Lsm => RawPlace::Lsm(&place.name),
+            DelayAt::ModifyReturn => RawPlace::ModifyReturn(&place.name),
+            DelayAt::After => RawPlace::Fexit(&place.name),
+        };
+        let name = match place.how {
+            How::Sleep => program::CALL_SLOW,
+            How::Spin => program::CALL_SPIN,
+        };
+        let (loaded, link) = self.load(name, at, point, place.how == How::Sleep)?;
+        self.links.push(link);
+        if place.at != DelayAt::Lsm {
+            self.skipped.push(loaded);
+        }
+        Ok(())
+    }
+
+    /// How often programs were skipped that delay, as they slept on that processor already.
+    pub fn recursion_misses(&self) -> Result<u64, KernelError> {
+        let misses = |program: &OwnedFd| raw_prog::recursion_misses(program);
+        self.skipped.iter().map(misses).sum::<io::Result<u64>>().map_err(KernelError::io("bpf_prog_info"))
     }
 
     /// Ends them all.
     pub fn end(&mut self) {
         self.links.clear();
+        self.skipped.clear();
         self.object = None;
     }
 
-    fn load(&self, name: &str, at: RawPlace<'_>, point: CallPoint) -> Result<OwnedFd, KernelError> {
+    fn load(
+        &self,
+        name: &str,
+        at: RawPlace<'_>,
+        point: CallPoint,
+        sleepable: bool,
+    ) -> Result<(OwnedFd, OwnedFd), KernelError> {
         let (object, point_map) =
             self.object.as_ref().ok_or_else(|| RawProgramError::NoProgram(name.to_owned()))?;
         let btf = vmlinux().map_err(KernelError::btf)?;
-        let kind = at.kind(btf, false)?;
+        let kind = at.kind(btf, sleepable)?;
         let constant = constant(POINT_SECTION, point).map_err(KernelError::io(POINT_SECTION))?;
         let mut relocated = object.program(name, btf)?;
         relocated.exchange(*point_map, constant.as_raw_fd());
         let refused = |(source, log)| RawProgramError::Refused { function: at.function(), source, log };
         let loaded = relocated.load(kind).map_err(refused)?;
         let not_attached = |source| RawProgramError::Attach { function: at.function(), source };
-        Ok(raw_prog::attach(&loaded).map_err(not_attached)?)
+        let link = raw_prog::attach(&loaded).map_err(not_attached)?;
+        Ok((loaded, link))
     }
 }
 

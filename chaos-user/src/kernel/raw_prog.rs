@@ -383,6 +383,7 @@ const LOAD_IMMEDIATE_64: u8 = 0x18;
 const PSEUDO_MAP_FD: u8 = 1;
 const PSEUDO_MAP_VALUE: u8 = 2;
 const BPF_PROG_LOAD: i64 = 5;
+const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
 const BPF_RAW_TRACEPOINT_OPEN: i64 = 17;
 const BPF_BTF_LOAD: i64 = 18;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
@@ -444,6 +445,31 @@ struct Open {
     name: u64,
     program: u32,
     spare: u32,
+}
+
+/// How often the kernel has skipped a program as it ran already (`struct bpf_prog_info`, include/uapi/linux/bpf.h, 5.15
+/// to 7.3).
+pub(super) fn recursion_misses(program: &OwnedFd) -> io::Result<u64> {
+    const BYTES: usize = 216;
+    const MISSES: usize = 208;
+    let mut info = [0_u8; BYTES];
+    let mut attributes = InfoByFd {
+        program: program.as_raw_fd() as u32,
+        info_bytes: BYTES as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    command(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    let mut misses = [0; 8];
+    misses.copy_from_slice(&info[MISSES..MISSES + 8]);
+    Ok(u64::from_ne_bytes(misses))
+}
+
+/// What is asked for there.
+#[repr(C)]
+struct InfoByFd {
+    program: u32,
+    info_bytes: u32,
+    info: u64,
 }
 
 /// A command that returns a descriptor.

@@ -7,6 +7,7 @@ use chaos_common::syscall::{CallEntry, CallPoint, HOW, point, uring};
 use super::{
     Arch, Arguments, CallFault, Effect, IoUring, Syscall, Uring, Way,
     ladder::{Place, Rung, ladder},
+    slow::{At, How},
 };
 use crate::fault::{
     Fault,
@@ -22,6 +23,8 @@ pub struct PlannedCall {
     pub call: Syscall,
     /// How.
     pub way: Way,
+    /// How it is delayed, if it is.
+    pub how: Option<How>,
 }
 
 /// A point where programs are attached, and the calls judged there.
@@ -46,7 +49,36 @@ pub enum CallPlace {
     Begin(String),
     /// A function, in its place, by a kprobe.
     Kprobe(String),
+    /// One of these, to delay.
+    Delay(DelayPlace),
 }
+
+/// Where a program is attached that delays.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DelayPlace {
+    /// What kind of place.
+    pub at: DelayAt,
+    /// The hook, or the function.
+    pub name: String,
+    /// How it delays.
+    pub how: How,
+    /// Which of several of its kind there: a program is skipped where it sleeps already.
+    pub copy: u32,
+}
+
+/// What kind of place delays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DelayAt {
+    /// A hook of the security modules.
+    Lsm,
+    /// A function, in its place.
+    ModifyReturn,
+    /// A function, after it.
+    After,
+}
+
+/// So many programs stand where one is skipped while it sleeps.
+const COPIES: u32 = 8;
 
 /// All points of an injection.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +95,7 @@ impl CallFault {
         let (mut calls, mut unmet) = (Vec::new(), Vec::new());
         for (call, _) in self.calls.on(Arch::HERE) {
             match self.way(call, capabilities, options.forced) {
-                Ok(way) => calls.push(PlannedCall { call, way }),
+                Ok((way, how)) => calls.push(PlannedCall { call, way, how }),
                 Err(why) => unmet.push((call, why)),
             }
         }
@@ -97,26 +129,38 @@ impl CallFault {
         ways.into_iter().filter(|way| at_cgroup || way.rung != Rung::CgroupSock).collect()
     }
 
+    /// The same with how each delays, if the fault does: who sleeps comes before who is kept busy.
+    fn ways_to(&self, call: Syscall) -> Vec<(Way, Option<How>)> {
+        let ways = self.ways(call);
+        let Some(slow) = &self.slow else { return ways.into_iter().map(|way| (way, None)).collect() };
+        let that = |how: How| {
+            let those = ways.iter().filter(move |way| slow.hows(call, way).contains(&how));
+            those.map(move |way| (way.clone(), Some(how)))
+        };
+        How::ALL.into_iter().flat_map(that).collect()
+    }
+
     fn way(
         &self,
         call: Syscall,
         capabilities: &Capabilities,
         forced: Option<Mechanism>,
-    ) -> Result<Way, Unplannable> {
-        let ways = self.ways(call);
-        let forced = forced.filter(|forced| ways.iter().any(|way| way.rung.mechanism() == *forced));
+    ) -> Result<(Way, Option<How>), Unplannable> {
+        let ways = self.ways_to(call);
+        let forced = forced.filter(|forced| ways.iter().any(|(way, _)| way.rung.mechanism() == *forced));
         let mut tried = Vec::new();
         let exists = call.function(Arch::HERE).is_some_and(|function| capabilities.has_function(&function));
-        for way in ways.into_iter().filter(|_| exists) {
+        for (way, how) in ways.into_iter().filter(|_| exists) {
             let mechanism = way.rung.mechanism();
             if forced.is_some_and(|forced| forced != mechanism) {
                 continue;
             }
             let needs = way.rung.needs(&self.effect);
-            if !capabilities.has(needs) {
-                tried.push((mechanism, needs));
+            let needs = [Some(needs), how.and_then(How::needs)].into_iter().flatten();
+            if let Some(lacks) = needs.into_iter().find(|needs| !capabilities.has(*needs)) {
+                tried.push((mechanism, lacks));
             } else if way.functions().iter().all(|function| capabilities.has_function(function)) {
-                return Ok(way);
+                return Ok((way, how));
             }
         }
         tried.dedup();
@@ -141,15 +185,18 @@ impl Points {
     pub fn of(rules: &[PlannedRule]) -> Self {
         let mut points = Self::default();
         for (number, planned) in rules.iter().enumerate() {
+            let at = match &planned.fault {
+                Fault::Call(CallFault { slow: Some(slow), .. }) => slow.at,
+                _ => At::Enter,
+            };
             for call in &planned.calls {
-                points.add(1 << number, call);
+                points.add(1 << number, call, at);
             }
         }
         points
     }
 
-    fn add(&mut self, rules: u64, planned: &PlannedCall) {
-        let Some(number) = planned.call.number(Arch::HERE) else { return };
+    fn add(&mut self, rules: u64, planned: &PlannedCall, when: At) {
         for place in &planned.way.places {
             let (at, is, goes_on) = match (planned.way.rung, place) {
                 (_, Place::Cgroup(_)) => continue,
@@ -167,21 +214,31 @@ impl Points {
                     (CallPlace::ModifyReturn(function.to_owned()), hook.is(), 0)
                 }
             };
+            let (places, is) = match planned.how {
+                Some(how) => delays(&at, how, when, is),
+                None => (vec![at], is),
+            };
             if is & point::AGAIN != 0 {
                 self.begins.extend(planned.call.function(Arch::HERE));
             }
-            let point = self.point(at, is, goes_on);
-            let mut judge = |number| {
-                let entry = point.entries.entry(number).or_insert_with(|| entry(planned.call));
-                entry.rules |= rules;
-            };
-            judge(number);
-            if is & point::URING != 0 {
-                match Uring::of(planned.call) {
-                    Uring::Writes if is & point::MASK != 0 => judge(uring::WRITES),
-                    Uring::Writes | Uring::Other => judge(uring::OTHER),
-                    Uring::None => {}
-                }
+            places.into_iter().for_each(|at| self.judge(at, (is, goes_on), rules, planned.call));
+        }
+    }
+
+    /// Has a call judged at a place.
+    fn judge(&mut self, at: CallPlace, (is, goes_on): (u32, i32), rules: u64, call: Syscall) {
+        let Some(number) = call.number(Arch::HERE) else { return };
+        let point = self.point(at, is, goes_on);
+        let mut judge = |number| {
+            let entry = point.entries.entry(number).or_insert_with(|| entry(call));
+            entry.rules |= rules;
+        };
+        judge(number);
+        if is & point::URING != 0 {
+            match Uring::of(call) {
+                Uring::Writes if is & point::MASK != 0 => judge(uring::WRITES),
+                Uring::Writes | Uring::Other => judge(uring::OTHER),
+                Uring::None => {}
             }
         }
     }
@@ -196,6 +253,21 @@ impl Points {
         });
         &mut self.points[place]
     }
+}
+
+/// The places where a call is delayed that would be answered at this one. Programs of LSM are never skipped
+/// (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable`, 6.1).
+fn delays(at: &CallPlace, how: How, when: At, is: u32) -> (Vec<CallPlace>, u32) {
+    let (at, name) = match at {
+        CallPlace::Lsm(hook) => (DelayAt::Lsm, hook),
+        CallPlace::ModifyReturn(function) if when == At::Exit => (DelayAt::After, function),
+        CallPlace::ModifyReturn(function) => (DelayAt::ModifyReturn, function),
+        CallPlace::Begin(_) | CallPlace::Kprobe(_) | CallPlace::Delay(_) => return (Vec::new(), is),
+    };
+    let copies = if at != DelayAt::Lsm && how == How::Sleep { COPIES } else { 1 };
+    let place = |copy| CallPlace::Delay(DelayPlace { at, name: name.clone(), how, copy });
+    let is = if copies > 1 { is | point::AGAIN } else { is };
+    ((0..copies).map(place).collect(), is)
 }
 
 fn entry(call: Syscall) -> CallEntry {

@@ -25,6 +25,7 @@
 //! `migrate_disable`): hence the caps in chaos-common/src/sleep.rs.
 
 mod daemon;
+mod delays;
 mod fuse;
 mod inert;
 mod keeper;
@@ -49,6 +50,7 @@ use chaos_common::{
 };
 
 use super::{KernelError, object, wire::Wire};
+pub use delays::Delays;
 use keeper::Ready;
 pub use keeper::keep;
 
