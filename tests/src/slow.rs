@@ -31,6 +31,14 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
+/// A cgroup with a process in it, without which it is no target.
+fn inhabited() -> anyhow::Result<(Cgroup, Maker)> {
+    let cgroup = Cgroup::new()?;
+    let resident = Maker(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn()?);
+    fs::write(cgroup.dir.join("cgroup.procs"), resident.0.id().to_string())?;
+    Ok((cgroup, resident))
+}
+
 /// How long each call of a process in a cgroup took, and how much of a processor.
 fn calls(cgroup: &Cgroup, call: &str, threads: u32, times: u32) -> anyhow::Result<Vec<(u64, u64)>> {
     let output = Command::new(std::env::current_exe()?)
@@ -61,7 +69,7 @@ fn slow_calls_that_no_hook_sees_take_as_long_as_asked() -> anyhow::Result<()> {
 /// Takes no time before, beside and after; during, as long as asked and no processor.
 fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
     const LATE_NS: u64 = 1_500_000;
-    let (cgroup, other) = (Cgroup::new()?, Cgroup::new()?);
+    let ((cgroup, _resident), other) = (inhabited()?, Cgroup::new()?);
     ensure!(least(&cgroup, call)?.0 < MS, "slow before");
     for ms in [1, 10, 100] {
         let wanted_ns = ms * MS;
@@ -84,7 +92,7 @@ fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
 }
 
 fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let running = inject(&format!("slow --syscalls open,openat --by 20ms --jitter 10ms --on {on}"))?;
     let took = calls(&cgroup, "open", 1, 40)?;
@@ -98,7 +106,7 @@ fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
 }
 
 fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let running = inject(&format!("slow --syscalls open,openat --by 500ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "open", 100, 1)?;
     let ended = running.interrupt()?;
@@ -110,7 +118,7 @@ fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
 
 /// Eight threads on the lab's two processors: each sleeps, though a program is skipped that sleeps already.
 fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let running = inject(&format!("slow --syscalls getpriority --by 100ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "getpriority", 8, 2)?;
     let ended = running.interrupt()?;
@@ -122,7 +130,7 @@ fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
 }
 
 fn slow_loses_what_is_beyond_its_sleepers() -> anyhow::Result<()> {
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let running = inject(&format!("slow --syscalls open,openat --by 500ms --sleepers 2 --on {on}"))?;
     let took = calls(&cgroup, "open", 6, 1)?;
@@ -170,7 +178,7 @@ const LONG: Duration = Duration::from_secs(2);
 
 /// When the directory is there, and when the process that makes it ends.
 fn making(at: &str) -> anyhow::Result<(Duration, Duration)> {
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let dir = std::env::temp_dir().join(format!("kchaos-slow-{at}-{}", std::process::id()));
     let on = cgroup.target();
     let what = format!("slow --syscalls mkdir --by 2s --longest 2s --at {at} --on {on}");
@@ -211,7 +219,7 @@ fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
     const SOON: Duration = Duration::from_millis(200);
     let mut tried = Vec::new();
     for _ in 0..3 {
-        let cgroup = Cgroup::new()?;
+        let (cgroup, _resident) = inhabited()?;
         let dir = std::env::temp_dir().join(format!("kchaos-slow-killed-{}", std::process::id()));
         let on = cgroup.target();
         let running = inject(&format!("slow --syscalls mkdir --by 2s --longest 2s --on {on}"))?;
@@ -237,7 +245,7 @@ fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
 fn slow_leaves_nobody_stuck() -> anyhow::Result<()> {
     let seconds = std::env::var("KCHAOS_SLOW_SOAK_S").ok().map(|text| text.parse()).transpose()?;
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let mut round = 0_u32;
     while Instant::now() < end {
@@ -269,7 +277,7 @@ fn slow_leaves_nobody_stuck() -> anyhow::Result<()> {
 }
 
 fn slow_beyond_its_longest_is_refused() -> anyhow::Result<()> {
-    let cgroup = Cgroup::new()?;
+    let (cgroup, _resident) = inhabited()?;
     let what = format!("inject slow --syscalls openat --by 3s --longest 4s --on {}", cgroup.target());
     run(&what)?.ensure_refused(&["--longest", "nobody may sleep for so long"])
 }
