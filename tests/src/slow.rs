@@ -4,6 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +20,13 @@ use crate::{
 };
 
 const MS: u64 = 1_000_000;
+
+/// They are timed.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed has left nothing in it that could be wrong.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub fn tests() -> Vec<Test> {
     tests![
@@ -69,6 +77,7 @@ fn slow_calls_that_no_hook_sees_take_as_long_as_asked() -> anyhow::Result<()> {
 /// Takes no time before, beside and after; during, as long as asked and no processor.
 fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
     const LATE_NS: u64 = 1_500_000;
+    let _alone = one_at_a_time();
     let ((cgroup, _resident), other) = (inhabited()?, Cgroup::new()?);
     ensure!(least(&cgroup, call)?.0 < MS, "slow before");
     for ms in [1, 10, 100] {
@@ -92,6 +101,7 @@ fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
 }
 
 fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
     let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let running = inject(&format!("slow --syscalls open,openat --by 20ms --jitter 10ms --on {on}"))?;
@@ -106,6 +116,7 @@ fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
 }
 
 fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
     let (cgroup, _resident) = inhabited()?;
     let running = inject(&format!("slow --syscalls open,openat --by 500ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "open", 100, 1)?;
@@ -118,6 +129,7 @@ fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
 
 /// Eight threads on the lab's two processors: each sleeps, though a program is skipped that sleeps already.
 fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
     let (cgroup, _resident) = inhabited()?;
     let running = inject(&format!("slow --syscalls getpriority --by 100ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "getpriority", 8, 2)?;
@@ -130,6 +142,7 @@ fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
 }
 
 fn slow_loses_what_is_beyond_its_sleepers() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
     let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let running = inject(&format!("slow --syscalls open,openat --by 500ms --sleepers 2 --on {on}"))?;
@@ -178,6 +191,7 @@ const LONG: Duration = Duration::from_secs(2);
 
 /// When the directory is there, and when the process that makes it ends.
 fn making(at: &str) -> anyhow::Result<(Duration, Duration)> {
+    let _alone = one_at_a_time();
     let (cgroup, _resident) = inhabited()?;
     let dir = std::env::temp_dir().join(format!("kchaos-slow-{at}-{}", std::process::id()));
     let on = cgroup.target();
@@ -217,6 +231,7 @@ fn slow_at_exit_delays_the_answer() -> anyhow::Result<()> {
 /// The least of several attempts is soon.
 fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
     const SOON: Duration = Duration::from_millis(200);
+    let _alone = one_at_a_time();
     let mut tried = Vec::new();
     for _ in 0..3 {
         let (cgroup, _resident) = inhabited()?;
@@ -243,6 +258,7 @@ fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
 /// Delays of all lengths, controllers killed and started again: nobody is left asleep. `KCHAOS_SLOW_SOAK_S` is for how
 /// many seconds.
 fn slow_leaves_nobody_stuck() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
     let seconds = std::env::var("KCHAOS_SLOW_SOAK_S").ok().map(|text| text.parse()).transpose()?;
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
     let (cgroup, _resident) = inhabited()?;
