@@ -64,6 +64,10 @@ pub mod program {
         CALL_OVERRIDE = "call_override",
         /// fentry: a call begins whose first answer is remembered.
         CALL_BEGIN = "call_begin",
+        /// LSM, fmod_ret or fexit that may sleep: puts callers to sleep.
+        CALL_SLOW = "call_slow",
+        /// LSM, fmod_ret or fexit: keeps callers busy.
+        CALL_SPIN = "call_spin",
         /// cgroup_skb egress: counts only.
         STEADY_EGRESS = "steady_egress",
         /// cgroup_skb ingress: counts only.
@@ -158,6 +162,8 @@ pub mod map {
         SLEEP_SLOTS = "SLEEP_SLOTS",
         /// 0 → [`SleepStats`](crate::sleep::SleepStats), per CPU.
         SLEEP_STATS = "SLEEP_STATS",
+        /// slot → `u64`: until when its share of a processor is used (CLOCK_MONOTONIC).
+        SPIN_DUE = "SPIN_DUE",
         /// 0 → `u64`: how often probe programs met a process of the probe.
         PROBE_HITS = "PROBE_HITS",
     }

@@ -15,6 +15,10 @@ pub const LONGEST_NS: u64 = 500_000_000;
 pub const HARD_CAP_NS: u64 = 2_000_000_000;
 /// Below this nobody sleeps: waking somebody takes half as long.
 pub const SPIN_BELOW_NS: u64 = 100_000;
+/// Whoever cannot sleep is kept busy for no longer than this.
+pub const LONGEST_SPIN_NS: u64 = 1_000_000;
+/// Those of one target are kept busy for one part in so many of the time of one processor.
+pub const SPIN_SHARE: u64 = 5;
 /// Classes of how late a sleeper was woken: below 16 µs, below 32 µs, … and the rest.
 pub const LATE_CLASSES: usize = 16;
 /// Processes of ours that never sleep.
@@ -73,6 +77,8 @@ crate::pod! {
         pub slept: u64,
         /// Too short to sleep; the processor was kept busy.
         pub spun: u64,
+        /// Were to be kept busy, but the target's share of a processor was used up.
+        pub over_budget: u64,
         /// Too long, or too many at once.
         pub refused: u64,
         /// No slot was found.
@@ -157,6 +163,7 @@ impl SleepStats {
         asked: 0,
         slept: 0,
         spun: 0,
+        over_budget: 0,
         refused: 0,
         no_slot: 0,
         cut_short: 0,
@@ -171,6 +178,7 @@ impl SleepStats {
         self.asked += other.asked;
         self.slept += other.slept;
         self.spun += other.spun;
+        self.over_budget += other.over_budget;
         self.refused += other.refused;
         self.no_slot += other.no_slot;
         self.cut_short += other.cut_short;

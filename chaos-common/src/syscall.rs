@@ -251,8 +251,8 @@ crate::pod! {
     pub struct Remembered {
         /// 1 once it has been answered.
         pub answered: u32,
-        /// Unused.
-        pub spare: u32,
+        /// 1 once it has been asked whether the call shall be delayed.
+        pub delayed: u32,
         /// With what.
         pub answer: i64,
     }

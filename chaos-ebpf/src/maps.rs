@@ -138,6 +138,10 @@ pub static SLEEP_SLOTS: Array<SleepRequest> = Array::with_max_entries(SLEEPERS, 
 #[map]
 pub static SLEEP_STATS: PerCpuArray<SleepStats> = PerCpuArray::with_max_entries(1, 0);
 
+/// Until when each slot's callers have used what they may of a processor (CLOCK_MONOTONIC).
+#[map]
+pub static SPIN_DUE: Array<u64> = Array::with_max_entries(MAX_SLOTS, 0);
+
 /// How often a probe program met a process of the probe.
 #[map]
 pub static PROBE_HITS: Array<u64> = Array::with_max_entries(1, 0);

@@ -14,7 +14,7 @@ use aya_ebpf::{
 use chaos_common::{
     kfunc,
     sleep::{
-        ATTEMPTS, SPIN_BELOW_NS, SleepConfig, SleepRequest, SleepState, SleepStats, Way, late_class, slot,
+        ATTEMPTS, LONGEST_SPIN_NS, SleepConfig, SleepRequest, SleepState, SleepStats, Way, late_class, slot,
         was_delivered,
     },
 };
@@ -138,12 +138,12 @@ fn fault_in(inert_tid: u32, address: u64, request: *mut SleepRequest, wanted_ns:
     now_ns() - asked_ns
 }
 
-/// Keeps the processor busy, for [`SPIN_BELOW_NS`] at most.
+/// Keeps the processor busy, for [`LONGEST_SPIN_NS`] at most.
 #[inline(always)]
 pub fn spin(wanted_ns: u64) {
     /// Each takes 10 ns at the very least.
-    const MOST_ROUNDS: u32 = (SPIN_BELOW_NS / 10) as u32;
-    let capped_ns = if wanted_ns < SPIN_BELOW_NS { wanted_ns } else { SPIN_BELOW_NS };
+    const MOST_ROUNDS: u32 = (LONGEST_SPIN_NS / 10) as u32;
+    let capped_ns = if wanted_ns < LONGEST_SPIN_NS { wanted_ns } else { LONGEST_SPIN_NS };
     let mut until_ns = now_ns() + capped_ns;
     // SAFETY: the callback takes what it is given here.
     unsafe { bpf_loop(MOST_ROUNDS, is_over as *mut c_void, (&raw mut until_ns).cast(), 0) };

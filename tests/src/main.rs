@@ -26,6 +26,7 @@ mod report;
 mod safety;
 mod select;
 mod sleep;
+mod slow;
 mod snapshot;
 mod strace;
 mod stream;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         capability::tests(),
         programs::tests(),
         sleep::tests(),
+        slow::tests(),
         strace::tests(),
         calls::tests(),
     ];

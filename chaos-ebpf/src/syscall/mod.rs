@@ -8,6 +8,7 @@
 
 mod filter;
 mod path;
+mod slow;
 mod task;
 
 use core::{arch::asm, ffi::c_void};
@@ -75,7 +76,7 @@ pub fn call_override(ctx: ProbeContext) -> u32 {
 #[fentry]
 pub fn call_begin(_ctx: FEntryContext) -> i32 {
     if concerned().is_some_and(|subject| subject.rules != 0) {
-        let nothing = Remembered { answered: 0, spare: 0, answer: 0 };
+        let nothing = Remembered { answered: 0, delayed: 0, answer: 0 };
         // Without room for it the call is judged each time it is met.
         let _ = CALL_MEMORY.insert(task::tid(), nothing, 0);
     }
@@ -108,7 +109,7 @@ fn gate(at: &CallPoint, ctx: *mut c_void) -> i64 {
     }
     let answer = judge(subject, at, entry, &task, ctx);
     // SAFETY: as above.
-    unsafe { *memory = Remembered { answered: 1, spare: 0, answer } };
+    unsafe { *memory = Remembered { answered: 1, answer, ..first } };
     answer
 }
 

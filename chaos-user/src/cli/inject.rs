@@ -21,7 +21,7 @@ use crate::{
         wanted::wanted,
     },
     judge::delivery::{Outcomes, Segments},
-    kernel::{Injection, Kernel, LiveInjection, LiveKernel, Rollback},
+    kernel::{Injection, Kernel, LiveInjection, LiveKernel, Rollback, sleep::Delays},
     target::{self, Target},
     units,
 };
@@ -63,6 +63,8 @@ struct Summary {
     /// Calls, of anybody, that the kernel did not show to a program of ours because it ran already.
     recursion_misses: u64,
     fired: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delays: Option<Delays>,
     rollback: Rollback,
 }
 
@@ -92,8 +94,9 @@ pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let watched = watch(common, &fault, &mut injection, &mut stop).await;
     let seconds = start.elapsed().as_secs_f64();
     let missed = injection.recursion_misses();
+    let delays = injection.delays();
     let rollback = injection.rollback();
-    report(common, &fault, seconds, (watched?, missed?), rollback)
+    report(common, &fault, seconds, (watched?, missed?, delays?), rollback)
 }
 
 /// Arms, shows what happens every second, disarms. Returns what became of everything the rule saw.
@@ -192,7 +195,7 @@ fn report(
     common: &CommonArgs,
     fault: &Fault,
     seconds: f64,
-    (stats, recursion_misses): (RuleStats, u64),
+    (stats, recursion_misses, delays): (RuleStats, u64, Option<Delays>),
     rollback: Rollback,
 ) -> anyhow::Result<u8> {
     let dry_run = common.insist.dry_run;
@@ -208,6 +211,7 @@ fn report(
         segments: stats.into(),
         recursion_misses,
         fired: hit > 0,
+        delays,
         rollback,
     };
     if common.json {
@@ -258,6 +262,9 @@ fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
             "{} calls on this host were not looked at: our program ran already on their CPU (recursion misses)",
             HumanCount(summary.recursion_misses)
         );
+    }
+    if let Some(delays) = &summary.delays {
+        say!("{delays}");
     }
     if !summary.fired {
         say!("the fault never fired: {}", why_not(summary, occurrences));

@@ -79,7 +79,7 @@ impl Capability {
     ];
 
     /// Those that a plan may ask for; the others are for `kchaos doctor`.
-    pub const PLANNABLE: [Self; 18] = [
+    pub const PLANNABLE: [Self; 19] = [
         Self::Btf,
         Self::Tcx,
         Self::Clsact,
@@ -96,6 +96,7 @@ impl Capability {
         Self::Lsm,
         Self::FmodRetSecurity,
         Self::FmodRetSyscall,
+        Self::FuseSleep,
         Self::Kprobe,
         Self::Override,
     ];

@@ -4,7 +4,7 @@
 use super::{
     Fault, corrupt, course, delay, dns, duplicate, filter, limits, loss, partition, pattern, rate, refuse,
     reorder, reset,
-    syscall::{call, entries},
+    syscall::{call, entries, slow},
     text::{FieldError, Given},
 };
 use crate::units;
@@ -110,6 +110,7 @@ pub static CATALOGUE: &[FaultEntry] = &[
     entries::ALLOC,
     entries::DISK,
     entries::FDS,
+    slow::ENTRY,
 ];
 
 /// The parameters that faults have in common, by topic. They are documented once, in docs/faults/common.md.

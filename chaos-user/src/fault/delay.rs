@@ -89,7 +89,8 @@ pub(super) fn parse_hold(text: &str) -> Result<Duration, BadValue> {
     }
 }
 
-fn jitter(given: &Given) -> Result<Option<Jitter>, FieldError> {
+/// How much more or less.
+pub(super) fn jitter(given: &Given) -> Result<Option<Jitter>, FieldError> {
     let by = given.optional("jitter", parse_duration)?.filter(|by| *by > Duration::ZERO);
     let Some(by) = by else {
         let of_jitter = ["distribution", "jitter_correlation", "order"];

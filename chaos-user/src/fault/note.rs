@@ -4,7 +4,7 @@ use super::{
     capability::Capability,
     plan::{Attachment, PlannedRule, Via},
     spared::Spared,
-    syscall::Syscall,
+    syscall::{Syscall, slow::How},
 };
 use crate::{experiment::hypothesis::Metric, target::root_qdisc::Fq};
 
@@ -60,6 +60,10 @@ pub enum Note {
     },
     /// Programs at the host's system calls.
     CallPrograms,
+    /// What waits for those who sleep.
+    Sleepers,
+    /// What delays otherwise cost.
+    KeptBusy,
     /// Cannot be measured here.
     NotMeasured {
         /// What.
@@ -87,6 +91,9 @@ pub fn of_calls(rules: &[PlannedRule]) -> Vec<Note> {
     if rules.iter().any(|planned| !planned.calls.is_empty()) {
         notes.push(Note::CallPrograms);
     }
+    let delays = |how| rules.iter().flat_map(|planned| &planned.calls).any(|call| call.how == Some(how));
+    notes.extend(delays(How::Sleep).then_some(Note::Sleepers));
+    notes.extend(delays(How::Spin).then_some(Note::KeptBusy));
     notes
 }
 

@@ -10,7 +10,8 @@ use super::{
     spared,
     syscall::{
         ladder::Rung,
-        point::{CallPlace, PlannedCall},
+        point::{CallPlace, DelayAt, DelayPlace, PlannedCall},
+        slow::How,
     },
 };
 use crate::{target::netns::OUR_IFB, units::show_duration};
@@ -45,6 +46,7 @@ impl fmt::Display for Attachment {
                 CallPlace::ModifyReturn(function) => write!(f, "fmod_ret program at {function}, host-wide"),
                 CallPlace::Begin(function) => write!(f, "fentry program at {function}, host-wide"),
                 CallPlace::Kprobe(function) => write!(f, "kprobe at {function}, host-wide"),
+                CallPlace::Delay(place) => write!(f, "{place}, host-wide"),
             },
             Self::RawTracepoint { program, tracepoint } => {
                 write!(f, "raw tracepoint {tracepoint} ({program}), host-wide")
@@ -109,6 +111,21 @@ pub fn notes(notes: &[Note]) -> Vec<String> {
     lines.iter().map(line).collect()
 }
 
+impl fmt::Display for DelayPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.at {
+            DelayAt::Lsm => "lsm",
+            DelayAt::ModifyReturn => "fmod_ret",
+            DelayAt::After => "fexit",
+        };
+        let how = match self.how {
+            How::Sleep => "puts callers to sleep",
+            How::Spin => "keeps callers busy",
+        };
+        write!(f, "{kind} program at {} that {how}", self.name)
+    }
+}
+
 /// As users read it.
 pub const fn way(direction: Direction) -> &'static str {
     match direction {
@@ -161,6 +178,13 @@ impl fmt::Display for Note {
             }
             Self::CallPrograms => f.write_str(
                 "32-bit programs are let by; other programs of the host pay a lookup for each such call",
+            ),
+            Self::Sleepers => f.write_str(
+                "while somebody sleeps, others of the host wait for them: who detaches BPF from perf's kprobes, uprobes or classic \
+                 tracepoints, moves such a thread to another processor or cpuset, or takes a processor offline or the host to sleep",
+            ),
+            Self::KeptBusy => f.write_str(
+                "calls are delayed on the processor, for one fifth of its time at most for each target",
             ),
             Self::NotMeasured { metric, lacks } => {
                 write!(f, "{} is not measured: this kernel lacks {lacks}", metric.name())

@@ -28,6 +28,7 @@ pub fn wanted(faults: &[Fault], options: &Options) -> Wanted {
     for (fault, way) in ways {
         if let Fault::Call(call) = fault {
             wanted.capabilities.push(way.rung.needs(&call.effect));
+            wanted.capabilities.extend(call.slow.map(|_| Capability::FuseSleep));
         }
         wanted.functions.extend(way.functions());
     }

@@ -1,9 +1,6 @@
 //! Programs where system calls pass, each loaded for its point.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use aya::{Ebpf, programs::KProbe};
 use chaos_common::{names::program, syscall::CallPoint};
@@ -16,7 +13,13 @@ use super::{
     probe::vmlinux,
     raw_prog::{self, RawPlace, RawProgramError, RelocatedObject},
 };
-use crate::fault::{plan::Plan, syscall::point::CallPlace};
+use crate::fault::{
+    plan::Plan,
+    syscall::{
+        point::{CallPlace, DelayAt, DelayPlace},
+        slow::How,
+    },
+};
 
 /// The section of the constant that is another for each load.
 const POINT_SECTION: &str = ".rodata.point";
@@ -25,6 +28,8 @@ const POINT_SECTION: &str = ".rodata.point";
 pub struct CallPrograms {
     object: Option<(RelocatedObject, RawFd)>,
     programs: Vec<OwnedFd>,
+    /// Those that delay, each copy.
+    delaying: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
 }
 
@@ -38,7 +43,7 @@ impl CallPrograms {
                 Some((RelocatedObject::new(OBJECT, ebpf)?, point))
             }
         };
-        Ok(Self { object, programs: Vec::new(), links: Vec::new() })
+        Ok(Self { object, programs: Vec::new(), delaying: Vec::new(), links: Vec::new() })
     }
 
     /// Attaches one more.
@@ -48,9 +53,26 @@ impl CallPrograms {
             CallPlace::Lsm(hook) => (program::CALL_HOOK, RawPlace::Lsm(hook)),
             CallPlace::ModifyReturn(function) => (program::CALL_HOOK, RawPlace::ModifyReturn(function)),
             CallPlace::Begin(function) => (program::CALL_BEGIN, RawPlace::Fentry(function)),
+            CallPlace::Delay(place) => return self.attach_delay(place, point),
         };
-        let (program, link) = self.load(name, place, point)?;
+        let (program, link) = self.load(name, place, point, false)?;
         self.programs.push(program);
+        self.links.push(link);
+        Ok(())
+    }
+
+    fn attach_delay(&mut self, place: &DelayPlace, point: CallPoint) -> Result<(), KernelError> {
+        let at = match place.at {
+            DelayAt::Lsm => RawPlace::Lsm(&place.name),
+            DelayAt::ModifyReturn => RawPlace::ModifyReturn(&place.name),
+            DelayAt::After => RawPlace::Fexit(&place.name),
+        };
+        let name = match place.how {
+            How::Sleep => program::CALL_SLOW,
+            How::Spin => program::CALL_SPIN,
+        };
+        let (loaded, link) = self.load(name, at, point, place.how == How::Sleep)?;
+        self.delaying.push(loaded);
         self.links.push(link);
         Ok(())
     }
@@ -59,14 +81,12 @@ impl CallPrograms {
     pub fn end(&mut self) {
         self.links.clear();
         self.programs.clear();
+        self.delaying.clear();
         self.object = None;
     }
 
-    /// How often the kernel ran none of them where it should have: see [`recursion_misses`].
+    /// How often the kernel ran none of those that answer where it should have: see [`missed`].
     pub fn recursion_misses(&self, ebpf: &Ebpf) -> Result<u64, KernelError> {
-        let missed = |program: BorrowedFd<'_>| {
-            recursion_misses(program).map_err(KernelError::io("the recursion misses of a program"))
-        };
         let by_kprobe = match ebpf.program(program::CALL_OVERRIDE).map(aya::programs::Program::fd) {
             Some(Ok(program)) => missed(program.as_fd())?,
             // Not in the plan, or at no function.
@@ -75,16 +95,22 @@ impl CallPrograms {
         self.programs.iter().try_fold(by_kprobe, |sum, program| Ok(sum + missed(program.as_fd())?))
     }
 
+    /// The same of those that delay, each copy of one by itself.
+    pub fn delays_skipped(&self) -> Result<u64, KernelError> {
+        self.delaying.iter().try_fold(0, |sum, program| Ok(sum + missed(program.as_fd())?))
+    }
+
     fn load(
         &self,
         name: &str,
         at: RawPlace<'_>,
         point: CallPoint,
+        sleepable: bool,
     ) -> Result<(OwnedFd, OwnedFd), KernelError> {
         let (object, point_map) =
             self.object.as_ref().ok_or_else(|| RawProgramError::NoProgram(name.to_owned()))?;
         let btf = vmlinux().map_err(KernelError::btf)?;
-        let kind = at.kind(btf, false)?;
+        let kind = at.kind(btf, sleepable)?;
         let constant = constant(POINT_SECTION, point).map_err(KernelError::io(POINT_SECTION))?;
         let mut relocated = object.program(name, btf)?;
         relocated.exchange(*point_map, constant.as_raw_fd());
@@ -111,6 +137,7 @@ fn kprobe(ebpf: &mut Ebpf, function: &str) -> Result<(), KernelError> {
 
 /// How often the kernel let a program be because it ran already on that CPU (kernel/bpf/trampoline.c,
 /// `__bpf_prog_enter_recur`; kernel/trace/bpf_trace.c, `trace_call_bpf`, 6.18). Of the whole host, whoever called.
-fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
-    Ok(info::of(program)?.recursion_misses)
+fn missed(program: BorrowedFd<'_>) -> Result<u64, KernelError> {
+    let info = info::of(program).map_err(KernelError::io("the recursion misses of a program"))?;
+    Ok(info.recursion_misses)
 }

@@ -5,8 +5,18 @@ use std::time::Duration;
 use aya::Ebpf;
 
 use super::{
-    Injection, KernelError, KernelLog, Rollback, attach, call::CallPrograms, clock::monotonic_ns, counters,
-    fault_point::FaultPoint, fq, ifb, journal::Journal, lease::LeaseKeeper, netem, reset::Resets, sweep,
+    Injection, KernelError, KernelLog, Rollback, attach,
+    call::CallPrograms,
+    clock::monotonic_ns,
+    counters,
+    fault_point::FaultPoint,
+    fq, ifb,
+    journal::Journal,
+    lease::LeaseKeeper,
+    netem,
+    reset::Resets,
+    sleep::{self, Delays, SleepService},
+    sweep,
     watchdog::Watchdog,
 };
 use crate::{
@@ -25,6 +35,9 @@ pub struct LiveInjection {
     pub(super) journal: Journal,
     pub(super) watchdog: Option<Watchdog>,
     calls: CallPrograms,
+    /// Those who let callers sleep.
+    pub(super) sleep: Option<SleepService>,
+    delays: bool,
     lease: LeaseKeeper,
     resets: Resets,
     log: Option<KernelLog>,
@@ -55,6 +68,8 @@ impl LiveInjection {
         Self {
             ebpf: Some(ebpf),
             calls,
+            sleep: None,
+            delays: plan.rules.iter().flat_map(|rule| &rule.calls).any(|call| call.how.is_some()),
             journal,
             watchdog: None,
             lease,
@@ -100,6 +115,15 @@ impl LiveInjection {
         self.calls.recursion_misses(self.ebpf.as_ref().ok_or_else(ended)?)
     }
 
+    /// What came of all delays of calls, if there are any.
+    pub fn delays(&mut self) -> Result<Option<Delays>, KernelError> {
+        if !self.delays {
+            return Ok(None);
+        }
+        let stats = sleep::stats(self.ebpf.as_mut().ok_or_else(ended)?)?;
+        Ok(Some(Delays::new(&stats, self.calls.delays_skipped()?)))
+    }
+
     /// Disarm, detach, undo; each is tried whatever became of the one before.
     fn undo(&mut self) -> Rollback {
         self.rolled_back = true;
@@ -107,6 +131,9 @@ impl LiveInjection {
         rollback.step("disarm", self.disarm());
         FaultPoint::Disarmed.reached();
         self.log = None;
+        // Whoever sleeps wakes before programs are detached, which takes its time. None has anybody else sleep: they are
+        // disarmed, and their sleep has ended.
+        self.sleep = None;
         self.calls.end();
         // A link ends when the kernel loses the last reference to it: its handle in here.
         self.ebpf = None;

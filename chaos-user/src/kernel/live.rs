@@ -9,12 +9,15 @@ use super::{
     object::{self, Globals},
     probe,
     shaper::Shaper,
+    sleep::{Caps, SleepService},
     symbols,
     watchdog::Watchdog,
 };
 use crate::fault::{
+    Fault,
     capability::Capabilities,
     plan::{Attachment, Plan, Via},
+    syscall::slow::How,
     wanted::Wanted,
 };
 
@@ -43,6 +46,10 @@ impl Kernel for LiveKernel {
         object::fill(&mut ebpf, plan)?;
         FaultPoint::Filled.reached();
         let calls = CallPrograms::of(plan, &ebpf)?;
+        let sleep = match caps(plan) {
+            Some(caps) => Some(SleepService::start(&mut ebpf, caps)?),
+            None => None,
+        };
         let log = if self.kernel_log { Some(KernelLog::start(&mut ebpf)?) } else { None };
         let lease = LeaseKeeper::new(object::take_lease(&mut ebpf)?, Shaper::take(&mut ebpf, plan)?);
         let attached = plan.attachments.iter().map(ToString::to_string).collect();
@@ -50,6 +57,7 @@ impl Kernel for LiveKernel {
             Journal::create(name, attached).map_err(KernelError::io("the journal in /run/kchaos"))?;
         // From here on, whatever fails drops the injection, which undoes what was done.
         let mut injection = LiveInjection::new(ebpf, calls, lease, journal, log, plan);
+        injection.sleep = sleep;
         let is_clsact =
             |attachment: &Attachment| matches!(attachment, Attachment::Tc { via: Via::Clsact, .. });
         if !plan.host_changes.is_empty() || plan.attachments.iter().any(is_clsact) {
@@ -71,4 +79,18 @@ impl Kernel for LiveKernel {
         FaultPoint::AttachedAll.reached();
         Ok(injection)
     }
+}
+
+/// How much may be slept, if anybody shall: of several faults, what the most generous allows.
+fn caps(plan: &Plan) -> Option<Caps> {
+    let slow = plan.rules.iter().filter_map(|planned| match &planned.fault {
+        Fault::Call(fault) if planned.calls.iter().any(|call| call.how == Some(How::Sleep)) => fault.slow,
+        _ => None,
+    });
+    slow.map(|slow| Caps { longest_ns: slow.longest.as_nanos() as u64, at_once: slow.sleepers }).reduce(
+        |one, other| Caps {
+            longest_ns: one.longest_ns.max(other.longest_ns),
+            at_once: one.at_once.max(other.at_once),
+        },
+    )
 }

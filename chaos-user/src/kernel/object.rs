@@ -26,7 +26,7 @@ use chaos_common::{
 
 use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
 use crate::fault::{
-    Fault,
+    CallFault, Fault,
     clause::{Clauses, Side},
     jitter,
     plan::{Attachment, Parameters, Plan},
@@ -168,7 +168,8 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .map_max_entries(map::RULE_STATE, entries)
         .map_max_entries(map::RULE_STATS, entries)
         .map_max_entries(map::SHAPE_STATE, if_holds(entries))
-        .map_max_entries(map::SHAPE_TABLES, if_holds(shape::TABLES))
+        .map_max_entries(map::SHAPE_TABLES, if holds { shape::TABLES } else { if_calls(shape::TABLES) })
+        .map_max_entries(map::SPIN_DUE, if_calls(globals.slots))
         .map_max_entries(map::SHAPE_FLOWS, if_holds(shape::FLOWS))
         .map_max_entries(map::CALLS, if_calls(MAX_CALLS))
         .map_max_entries(map::CALL_PATHS, if_calls(globals.rules * MAX_PATHS as u32))
@@ -217,6 +218,9 @@ fn fill_parameters(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
                 set(ebpf, map::CALL_FILTERS, number, filter)?;
                 // Where its calls are met at a cgroup, they fail with its only error.
                 set(ebpf, map::REFUSALS, number, Refusal { errno: effect.errors[0], spare: 0 })?;
+                if let Fault::Call(CallFault { slow: Some(slow), .. }) = &planned.fault {
+                    fill_shape(ebpf, number, slow.delay.shape())?;
+                }
             }
         }
     }

@@ -94,6 +94,8 @@ pub const USES: &[Use] = &[
     at(program::CALL_HOOK, At::ModifyReturn(SYSCALL), Capability::FmodRetSyscall),
     at(program::CALL_OVERRIDE, At::Section, Capability::Override),
     at(program::CALL_BEGIN, At::Function(SYSCALL), Capability::Fentry),
+    at(program::CALL_SLOW, At::SleepableLsm("file_open"), Capability::FuseSleep),
+    at(program::CALL_SPIN, At::Lsm("file_open"), Capability::Lsm),
     at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_SYSCALLS, At::Section, Capability::SyscallTracepoint),

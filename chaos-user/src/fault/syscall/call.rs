@@ -4,7 +4,7 @@ use std::fmt;
 
 use chaos_common::syscall::CallEffect;
 
-use super::{Arch, CallFilter, Effect, Sockets, SyscallSet};
+use super::{Arch, CallFilter, Effect, Slow, Sockets, SyscallSet};
 use crate::{
     fault::{
         Fault, Limits, Pattern,
@@ -50,6 +50,8 @@ pub struct CallFault {
     pub effect: Effect,
     /// What their process gets besides.
     pub signal: Option<Signal>,
+    /// How much longer they take.
+    pub slow: Option<Slow>,
     /// Which sockets they are about.
     pub sockets: Sockets,
     /// Which of them at all.
@@ -94,6 +96,7 @@ impl CallFault {
             by_name: false,
             effect,
             signal: None,
+            slow: None,
             sockets: given.optional("sockets", sockets)?.unwrap_or_default(),
             filter: CallFilter::build(given)?,
             io_uring: given.optional("io_uring", io_uring)?.unwrap_or_default(),
@@ -156,6 +159,9 @@ impl fmt::Display for CallFault {
             Effect::Errno(errors) => write!(f, " with {errors}")?,
             Effect::Return(forged) => write!(f, " returning {forged}")?,
             Effect::Signal | Effect::Delay => {}
+        }
+        if let Some(slow) = self.slow {
+            write!(f, " {slow}")?;
         }
         if let Some(signal) = self.signal {
             write!(f, " and {signal}")?;

@@ -20,6 +20,7 @@ pub mod name;
 pub mod plausible;
 pub mod point;
 pub mod set;
+pub mod slow;
 
 pub use argument::{Arguments, Uring};
 pub use call::{CallFault, IoUring};
@@ -29,3 +30,4 @@ pub use filter::CallFilter;
 pub use ladder::{Effect, Sockets, Way, ladder};
 pub use name::{Arch, Syscall};
 pub use set::SyscallSet;
+pub use slow::Slow;

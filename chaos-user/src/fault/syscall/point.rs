@@ -7,6 +7,7 @@ use chaos_common::syscall::{CallEntry, CallPoint, HOW, point, uring};
 use super::{
     Arch, Arguments, CallFault, Effect, IoUring, Syscall, Uring, Way,
     ladder::{Place, Rung, ladder},
+    slow::{At, How},
 };
 use crate::fault::{
     Fault,
@@ -22,6 +23,8 @@ pub struct PlannedCall {
     pub call: Syscall,
     /// How.
     pub way: Way,
+    /// How it is delayed, if it is.
+    pub how: Option<How>,
 }
 
 /// A point where programs are attached, and the calls judged there.
@@ -46,7 +49,44 @@ pub enum CallPlace {
     Begin(String),
     /// A function, in its place, by a kprobe.
     Kprobe(String),
+    /// One of these, to delay.
+    Delay(DelayPlace),
 }
+
+/// Where a program is attached that delays.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DelayPlace {
+    /// What kind of place.
+    pub at: DelayAt,
+    /// The hook, or the function.
+    pub name: String,
+    /// How it delays.
+    pub how: How,
+    /// Which of several of its kind there: a program is skipped where it sleeps already.
+    pub copy: u32,
+}
+
+/// What kind of place delays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DelayAt {
+    /// A hook of the security modules.
+    Lsm,
+    /// A function, in its place.
+    ModifyReturn,
+    /// A function, after it.
+    After,
+}
+
+/// A call that rules are for.
+#[derive(Clone, Copy)]
+struct Met {
+    rules: u64,
+    call: Syscall,
+    only_writes: bool,
+}
+
+/// So many programs stand where one is skipped while it sleeps.
+const COPIES: u32 = 8;
 
 /// All points of an injection.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +103,7 @@ impl CallFault {
         let (mut calls, mut unmet) = (Vec::new(), Vec::new());
         for (call, _) in self.calls.on(Arch::HERE) {
             match self.way(call, capabilities, options.forced) {
-                Ok(way) => calls.push(PlannedCall { call, way }),
+                Ok((way, how)) => calls.push(PlannedCall { call, way, how }),
                 Err(why) => unmet.push((call, why)),
             }
         }
@@ -97,26 +137,38 @@ impl CallFault {
         ways.into_iter().filter(|way| at_cgroup || way.rung != Rung::CgroupSock).collect()
     }
 
+    /// The same with how each delays, if the fault does: who sleeps comes before who is kept busy.
+    fn ways_to(&self, call: Syscall) -> Vec<(Way, Option<How>)> {
+        let ways = self.ways(call);
+        let Some(slow) = &self.slow else { return ways.into_iter().map(|way| (way, None)).collect() };
+        let that = |how: How| {
+            let those = ways.iter().filter(move |way| slow.hows(call, way).contains(&how));
+            those.map(move |way| (way.clone(), Some(how)))
+        };
+        How::ALL.into_iter().flat_map(that).collect()
+    }
+
     fn way(
         &self,
         call: Syscall,
         capabilities: &Capabilities,
         forced: Option<Mechanism>,
-    ) -> Result<Way, Unplannable> {
-        let ways = self.ways(call);
-        let forced = forced.filter(|forced| ways.iter().any(|way| way.rung.mechanism() == *forced));
+    ) -> Result<(Way, Option<How>), Unplannable> {
+        let ways = self.ways_to(call);
+        let forced = forced.filter(|forced| ways.iter().any(|(way, _)| way.rung.mechanism() == *forced));
         let mut tried = Vec::new();
         let exists = call.function(Arch::HERE).is_some_and(|function| capabilities.has_function(&function));
-        for way in ways.into_iter().filter(|_| exists) {
+        for (way, how) in ways.into_iter().filter(|_| exists) {
             let mechanism = way.rung.mechanism();
             if forced.is_some_and(|forced| forced != mechanism) {
                 continue;
             }
             let needs = way.rung.needs(&self.effect);
-            if !capabilities.has(needs) {
-                tried.push((mechanism, needs));
+            let needs = [Some(needs), how.and_then(How::needs)].into_iter().flatten();
+            if let Some(lacks) = needs.into_iter().find(|needs| !capabilities.has(*needs)) {
+                tried.push((mechanism, lacks));
             } else if way.functions().iter().all(|function| capabilities.has_function(function)) {
-                return Ok(way);
+                return Ok((way, how));
             }
         }
         tried.dedup();
@@ -143,16 +195,14 @@ impl Points {
         for (number, planned) in rules.iter().enumerate() {
             let Fault::Call(fault) = &planned.fault else { continue };
             for call in &planned.calls {
-                points.add(1 << number, call, fault.filter.writes);
+                points.add(1 << number, call, fault);
             }
         }
         points
     }
 
-    /// A ring's request has no arguments that could be read: where only what opens to write is meant, those that open
-    /// are let by.
-    fn add(&mut self, rules: u64, planned: &PlannedCall, only_writes: bool) {
-        let Some(number) = planned.call.number(Arch::HERE) else { return };
+    fn add(&mut self, rules: u64, planned: &PlannedCall, fault: &CallFault) {
+        let when = fault.slow.as_ref().map(|slow| slow.at).unwrap_or_default();
         for place in &planned.way.places {
             let (at, is, goes_on) = match (planned.way.rung, place) {
                 (_, Place::Cgroup(_)) => continue,
@@ -170,22 +220,34 @@ impl Points {
                     (CallPlace::ModifyReturn(function.to_owned()), hook.is(), 0)
                 }
             };
+            let (places, is) = match planned.how {
+                Some(how) => delays(&at, how, when, is),
+                None => (vec![at], is),
+            };
             if is & point::AGAIN != 0 {
                 self.begins.extend(planned.call.function(Arch::HERE));
             }
-            let point = self.point(at, is, goes_on);
-            let of_call = entry(planned.call);
-            let mut judge = |number, of: CallEntry| {
-                point.entries.entry(number).or_insert(of).rules |= rules;
-            };
-            judge(number, of_call);
-            if is & point::URING != 0 && !(only_writes && of_call.flags != 0) {
-                let of_ring = CallEntry { path: 0, fd: 0, flags: 0, ..of_call };
-                match Uring::of(planned.call) {
-                    Uring::Writes if is & point::MASK != 0 => judge(uring::WRITES, of_ring),
-                    Uring::Writes | Uring::Other => judge(uring::OTHER, of_ring),
-                    Uring::None => {}
-                }
+            let met = Met { rules, call: planned.call, only_writes: fault.filter.writes };
+            places.into_iter().for_each(|at| self.judge(at, (is, goes_on), met));
+        }
+    }
+
+    /// Has a call judged at a place. A ring's request has no arguments that could be read: where only what opens to
+    /// write is meant, those that open are let by.
+    fn judge(&mut self, at: CallPlace, (is, goes_on): (u32, i32), met: Met) {
+        let Some(number) = met.call.number(Arch::HERE) else { return };
+        let point = self.point(at, is, goes_on);
+        let of_call = entry(met.call);
+        let mut judge = |number, of: CallEntry| {
+            point.entries.entry(number).or_insert(of).rules |= met.rules;
+        };
+        judge(number, of_call);
+        if is & point::URING != 0 && !(met.only_writes && of_call.flags != 0) {
+            let of_ring = CallEntry { path: 0, fd: 0, flags: 0, ..of_call };
+            match Uring::of(met.call) {
+                Uring::Writes if is & point::MASK != 0 => judge(uring::WRITES, of_ring),
+                Uring::Writes | Uring::Other => judge(uring::OTHER, of_ring),
+                Uring::None => {}
             }
         }
     }
@@ -200,6 +262,21 @@ impl Points {
         });
         &mut self.points[place]
     }
+}
+
+/// The places where a call is delayed that would be answered at this one. Programs of LSM are never skipped
+/// (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable`, 6.1).
+fn delays(at: &CallPlace, how: How, when: At, is: u32) -> (Vec<CallPlace>, u32) {
+    let (at, name) = match at {
+        CallPlace::Lsm(hook) => (DelayAt::Lsm, hook),
+        CallPlace::ModifyReturn(function) if when == At::Exit => (DelayAt::After, function),
+        CallPlace::ModifyReturn(function) => (DelayAt::ModifyReturn, function),
+        CallPlace::Begin(_) | CallPlace::Kprobe(_) | CallPlace::Delay(_) => return (Vec::new(), is),
+    };
+    let copies = if at != DelayAt::Lsm && how == How::Sleep { COPIES } else { 1 };
+    let place = |copy| CallPlace::Delay(DelayPlace { at, name: name.clone(), how, copy });
+    let is = if copies > 1 { is | point::AGAIN } else { is };
+    ((0..copies).map(place).collect(), is)
 }
 
 fn entry(call: Syscall) -> CallEntry {

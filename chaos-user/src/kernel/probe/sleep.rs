@@ -48,8 +48,9 @@ fn probe_sleep(at: RawPlace<'_>) -> RawProgram<'_> {
 
 /// The processes of one cgroup delayed, and nobody else: for tests of how that is done.
 pub struct Delayed {
-    link: Option<RawLink>,
+    /// Before the link: detaching takes its time.
     service: SleepService,
+    link: Option<RawLink>,
     ebpf: Ebpf,
 }
 
@@ -60,7 +61,7 @@ impl Delayed {
         let mut ebpf = object::load(&Globals::of_probe(probe, 0, false))?;
         let service = SleepService::start(&mut ebpf, caps)?;
         let link = Some(attach_raw(&ebpf, probe_sleep(at))?);
-        Ok(Self { link, service, ebpf })
+        Ok(Self { service, link, ebpf })
     }
 
     /// The daemon, the inert process and the keeper.

@@ -25,6 +25,7 @@
 //! `migrate_disable`): hence the caps in chaos-common/src/sleep.rs.
 
 mod daemon;
+mod delays;
 mod fuse;
 mod inert;
 mod keeper;
@@ -33,7 +34,10 @@ mod mount;
 use std::{
     fs, io,
     io::{BufRead, BufReader},
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::{FromRawFd, OwnedFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     process::{self, Child, ChildStdin, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -47,8 +51,13 @@ use chaos_common::{
     names::map,
     sleep::{AT_ONCE, LONGEST_NS, SleepConfig, SleepState, SleepStats},
 };
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::resource::{Resource, getrlimit},
+};
 
 use super::{KernelError, object, wire::Wire};
+pub use delays::Delays;
 use keeper::Ready;
 pub use keeper::keep;
 
@@ -73,13 +82,13 @@ impl Default for Caps {
     }
 }
 
-/// The processes without which nobody sleeps. Links that delay end before it does.
+/// The processes without which nobody sleeps. It should end before links that delay, which take long to end.
 #[must_use = "dropping it wakes everybody"]
 #[derive(Debug)]
 pub struct SleepService {
     keeper: Child,
     /// Closed by the kernel when we die, whatever we die of.
-    lifeline: Option<ChildStdin>,
+    lifeline: Option<OwnedFd>,
     ready: Ready,
 }
 
@@ -95,7 +104,7 @@ impl SleepService {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(KernelError::io(WHAT))?;
-        let lifeline = keeper.stdin.take();
+        let lifeline = keeper.stdin.take().map(first_to_close).transpose().map_err(KernelError::io(WHAT))?;
         let mut line = String::new();
         let said = keeper.stdout.take().map(|said| BufReader::new(said).read_line(&mut line)).transpose();
         let ready = said.map_err(|error| error.to_string()).and_then(|_| Ready::read(&line));
@@ -131,6 +140,18 @@ impl Drop for SleepService {
         self.lifeline = None;
         wait_for_the_end(&mut self.keeper);
     }
+}
+
+/// What a process that dies holds is closed from the highest number on (kernel/task_work.c, `task_work_run`, 6.18: last
+/// in, first out), and links to programs take long: the keeper must hear of it before.
+fn first_to_close(lifeline: ChildStdin) -> io::Result<OwnedFd> {
+    /// Above what a controller holds. The kernel's table of descriptors grows to it, by 8 bytes each.
+    const HIGH: RawFd = 4095;
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let least = RawFd::try_from(limit.saturating_sub(1)).unwrap_or(HIGH).min(HIGH);
+    let high = fcntl(&lifeline, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+    // SAFETY: the call has just made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(high) })
 }
 
 /// One that does not end by itself is killed, and its children with it.

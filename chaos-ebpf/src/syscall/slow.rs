@@ -1,0 +1,111 @@
+//! System calls that take longer: their callers sleep, or are kept busy where they cannot.
+//!
+//! The same program stands at a place several times where the kernel skips one that sleeps already on that processor
+//! (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable_recur`, 6.18). The first that is run delays the call, and what
+//! the thread remembers of its call has the others let it by.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use chaos_common::{
+    shape::{NORMAL_QUANTILES, quantile_index, shaped, shaped_index},
+    sleep::{SPIN_BELOW_NS, SPIN_SHARE},
+    syscall::{CallKey, CallPoint, point as points},
+};
+
+use super::{concerned, filter::Call, number, point, task, task::Task};
+use crate::{
+    atomic,
+    gate::{self, Subject},
+    maps::{CALL_MEMORY, CALLS, SHAPE_TABLES, SHAPES, SLEEP_STATS, SPIN_DUE},
+    sleep,
+};
+
+/// How much time on the processor may be made up for where none was used.
+const BURST_NS: u64 = 10_000_000;
+
+/// Puts the caller to sleep. For programs that may sleep.
+///
+/// It stands as one for LSM, as `call_hook` does, and is loaded as fmod_ret and fexit too.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm.s/call_slow")]
+pub fn call_slow(ctx: *mut c_void) -> i64 {
+    let at = point();
+    if let Some((wanted_ns, slot)) = gate(&at, ctx) {
+        if wanted_ns < SPIN_BELOW_NS { spin(wanted_ns, slot) } else { sleep::delay(wanted_ns) }
+    }
+    i64::from(at.goes_on)
+}
+
+/// Keeps the caller busy. For programs that may not sleep.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm/call_spin")]
+pub fn call_spin(ctx: *mut c_void) -> i64 {
+    let at = point();
+    if let Some((wanted_ns, slot)) = gate(&at, ctx) {
+        spin(wanted_ns, slot);
+    }
+    i64::from(at.goes_on)
+}
+
+/// The gate for delays: for how long, and in which slot.
+#[inline(always)]
+fn gate(at: &CallPoint, ctx: *mut c_void) -> Option<(u64, u32)> {
+    let subject = concerned()?;
+    let task = Task::current();
+    let number = number(at, &task, ctx)?;
+    // SAFETY: entries are not changed while programs run.
+    let entry = unsafe { CALLS.get(CallKey { point: at.id, number }) }?;
+    let subject = Subject { rules: subject.rules & entry.rules, slot: subject.slot };
+    if subject.rules == 0 {
+        return None;
+    }
+    if at.is(points::AGAIN)
+        && let Some(memory) = CALL_MEMORY.get_ptr_mut(task::tid())
+    {
+        // SAFETY: a map value, which this thread alone reads and writes.
+        unsafe {
+            if (*memory).delayed != 0 {
+                return None;
+            }
+            (*memory).delayed = 1;
+        }
+    }
+    let call = Call::of(at, entry, &task, ctx);
+    let rule = gate::any_by_fine_clock(subject.rules, subject.slot, || 0, |rule| call.passes(rule))?;
+    Some((wanted_ns(rule, subject.slot)?, subject.slot))
+}
+
+/// How long this one takes.
+#[inline(always)]
+fn wanted_ns(rule: u32, slot: u32) -> Option<u64> {
+    let shape = SHAPES.get(rule)?;
+    if shape.jitter_ns == 0 {
+        return Some(shape.by_ns);
+    }
+    let normals = SHAPE_TABLES.get(NORMAL_QUANTILES)?;
+    let jitters = SHAPE_TABLES.get(shaped(shape.distribution))?;
+    let normal = normals.values[quantile_index(gate::draw_for(rule, slot))];
+    Some(shape.delay_ns(jitters.values[shaped_index(shape.next_variate(0, normal))]))
+}
+
+/// Keeps the caller busy, unless that would take more of a processor than a target may.
+#[inline(always)]
+fn spin(wanted_ns: u64, slot: u32) {
+    let (Some(due), Some(stats)) = (SPIN_DUE.get_ptr_mut(slot), SLEEP_STATS.get_ptr_mut(0)) else { return };
+    // SAFETY: the helper has no preconditions; all of it is in bounds of the maps' values.
+    unsafe {
+        atomic::add(&raw mut (*stats).asked, 1);
+        let now_ns = bpf_ktime_get_ns();
+        let due_ns = atomic::load(due);
+        let earliest_ns = now_ns.saturating_sub(BURST_NS);
+        let from_ns = if due_ns > earliest_ns { due_ns } else { earliest_ns };
+        let next_ns = from_ns + wanted_ns * SPIN_SHARE;
+        // Who loses the race for the budget has none left.
+        if next_ns > now_ns + BURST_NS || !atomic::compare_exchange(due, due_ns, next_ns) {
+            return atomic::add(&raw mut (*stats).over_budget, 1);
+        }
+        sleep::spin(wanted_ns);
+        atomic::add(&raw mut (*stats).spun, 1);
+    }
+}

@@ -1,0 +1,300 @@
+//! System calls that take longer: as long as asked, without a processor, and no longer whatever happens.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    Test,
+    controller::{exit, inject, run},
+    lab::Cgroup,
+    sleep::VICTIM_VERB,
+    tests,
+};
+
+const MS: u64 = 1_000_000;
+
+/// They are timed.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed has left nothing in it that could be wrong.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn tests() -> Vec<Test> {
+    tests![
+        SLEEP: slow_calls_take_as_long_as_asked, slow_jitter_stays_in_its_range, slow_lets_a_hundred_sleep_at_once,
+            slow_at_entry_delays_the_effect, slow_loses_what_is_beyond_its_sleepers,
+            everybody_wakes_when_kchaos_is_killed_in_slow, slow_leaves_nobody_stuck;
+        SLEEP_SYSCALL: slow_calls_that_no_hook_sees_take_as_long_as_asked, slow_at_exit_delays_the_answer,
+            slow_threads_of_a_call_without_hook_all_sleep;
+        EGRESS on any kernel: slow_beyond_its_longest_is_refused;
+    ]
+}
+
+/// A cgroup with a process in it, without which it is no target.
+fn inhabited() -> anyhow::Result<(Cgroup, Maker)> {
+    let cgroup = Cgroup::new()?;
+    let resident = Maker(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn()?);
+    fs::write(cgroup.dir.join("cgroup.procs"), resident.0.id().to_string())?;
+    Ok((cgroup, resident))
+}
+
+/// How long each call of a process in a cgroup took, and how much of a processor.
+fn calls(cgroup: &Cgroup, call: &str, threads: u32, times: u32) -> anyhow::Result<Vec<(u64, u64)>> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg(VICTIM_VERB)
+        .arg(&cgroup.dir)
+        .args([call.to_owned(), threads.to_string(), times.to_string()])
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let line = |line: &str| {
+        let (took, used) = line.split_once(' ').context("two numbers")?;
+        Ok((took.parse()?, used.parse()?))
+    };
+    String::from_utf8(output.stdout)?.lines().map(line).collect()
+}
+
+fn least(cgroup: &Cgroup, call: &str) -> anyhow::Result<(u64, u64)> {
+    calls(cgroup, call, 1, 8)?.into_iter().min().context("no call")
+}
+
+fn slow_calls_take_as_long_as_asked() -> anyhow::Result<()> {
+    take_as_long_as_asked("open", "open,openat")
+}
+
+fn slow_calls_that_no_hook_sees_take_as_long_as_asked() -> anyhow::Result<()> {
+    take_as_long_as_asked("getpriority", "getpriority")
+}
+
+/// Takes no time before, beside and after; during, as long as asked and no processor.
+fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
+    /// No other delay is so near. How late they are, `cargo xtask bench` says (`sleep`).
+    const LATE_NS: u64 = 50 * MS;
+    let _alone = one_at_a_time();
+    let ((cgroup, _resident), other) = (inhabited()?, Cgroup::new()?);
+    ensure!(least(&cgroup, call)?.0 < MS, "slow before");
+    for ms in [1, 10, 100] {
+        let wanted_ns = ms * MS;
+        let on = cgroup.target();
+        let running = inject(&format!("slow --syscalls {syscalls} --by {ms}ms --on {on}"))?;
+        let (took_ns, used_ns) = least(&cgroup, call)?;
+        println!("{ms} ms asked: took {took_ns} ns, used {used_ns} ns");
+        ensure!((wanted_ns..wanted_ns + LATE_NS).contains(&took_ns), "{ms} ms asked: {took_ns} ns");
+        ensure!(ms == 1 || used_ns < wanted_ns / 2, "not asleep: {used_ns} ns");
+        ensure!(least(&other, call)?.0 < MS, "slow in another cgroup");
+        let ended = running.interrupt()?;
+        ended.ensure_code(exit::OK)?;
+        let delays = &ended.json()?["delays"];
+        ensure!(delays["slept"].as_u64() >= Some(8) && delays["asked"] == delays["slept"], "{delays}");
+        let delivered = delays["delivered_mean_ms"].as_f64().context("what was delivered")?;
+        ensure!(delivered >= ms as f64 - 0.01, "{delays}");
+        ensure!(least(&cgroup, call)?.0 < MS, "slow after");
+    }
+    Ok(())
+}
+
+fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
+    let (cgroup, _resident) = inhabited()?;
+    let on = cgroup.target();
+    let running = inject(&format!("slow --syscalls open,openat --by 20ms --jitter 10ms --on {on}"))?;
+    let took = calls(&cgroup, "open", 1, 40)?;
+    running.interrupt()?.ensure_code(exit::OK)?;
+    ensure!(took.iter().all(|(took, _)| *took >= 10 * MS), "{took:?}");
+    let early = took.iter().filter(|(took, _)| *took < 18 * MS).count();
+    let late = took.iter().filter(|(took, _)| *took > 22 * MS).count();
+    ensure!(early > 0 && late > 0, "{took:?}");
+    ensure!(took.iter().filter(|(took, _)| *took < 32 * MS).count() >= took.len() / 2, "{took:?}");
+    Ok(())
+}
+
+fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
+    let (cgroup, _resident) = inhabited()?;
+    let running = inject(&format!("slow --syscalls open,openat --by 500ms --on {}", cgroup.target()))?;
+    let took = calls(&cgroup, "open", 100, 1)?;
+    let ended = running.interrupt()?;
+    ensure!(took.len() == 100 && took.iter().all(|(took, _)| *took >= 500 * MS), "{took:?}");
+    let delays = &ended.json()?["delays"];
+    ensure!(delays["slept"].as_u64() >= Some(100) && delays["lost"]["no_slot"] == 0, "{delays}");
+    Ok(())
+}
+
+/// Eight threads on the lab's two processors: each sleeps, though a program is skipped that sleeps already.
+fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
+    let (cgroup, _resident) = inhabited()?;
+    let running = inject(&format!("slow --syscalls getpriority --by 100ms --on {}", cgroup.target()))?;
+    let took = calls(&cgroup, "getpriority", 8, 2)?;
+    let ended = running.interrupt()?;
+    ensure!(took.len() == 16 && took.iter().all(|(took, _)| *took >= 100 * MS), "{took:?}");
+    let delays = &ended.json()?["delays"];
+    println!("{delays}");
+    ensure!(delays["slept"] == 16 && delays["lost"]["recursion_misses"].as_u64() > Some(0), "{delays}");
+    Ok(())
+}
+
+fn slow_loses_what_is_beyond_its_sleepers() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
+    let (cgroup, _resident) = inhabited()?;
+    let on = cgroup.target();
+    let running = inject(&format!("slow --syscalls open,openat --by 500ms --sleepers 2 --on {on}"))?;
+    let took = calls(&cgroup, "open", 6, 1)?;
+    let ended = running.interrupt()?;
+    let delayed = took.iter().filter(|(took, _)| *took >= 500 * MS).count();
+    ensure!((1..=2).contains(&delayed), "{took:?}");
+    let delays = &ended.json()?["delays"];
+    ensure!(delays["lost"]["cap"].as_u64() >= Some(4), "{delays}");
+    Ok(())
+}
+
+/// A process in a cgroup that makes a directory; killed if it still does when this goes.
+struct Maker(Child);
+
+impl Maker {
+    fn start(cgroup: &Cgroup, dir: &PathBuf) -> anyhow::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec mkdir "$1""#]).arg(&cgroup.dir).arg(dir);
+        Ok(Self(shell.stdin(Stdio::null()).spawn()?))
+    }
+
+    fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        while self.is_running()? {
+            ensure!(begin.elapsed() < limit, "it does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const LONG: Duration = Duration::from_secs(2);
+
+/// When the directory is there, and when the process that makes it ends.
+fn making(at: &str) -> anyhow::Result<(Duration, Duration)> {
+    let _alone = one_at_a_time();
+    let (cgroup, _resident) = inhabited()?;
+    let dir = std::env::temp_dir().join(format!("kchaos-slow-{at}-{}", std::process::id()));
+    let on = cgroup.target();
+    let what = format!("slow --syscalls mkdir --by 2s --longest 2s --at {at} --on {on}");
+    let running = inject(&what)?;
+    let begin = Instant::now();
+    let mut maker = Maker::start(&cgroup, &dir)?;
+    let mut there = None;
+    while maker.is_running()? {
+        if there.is_none() && dir.exists() {
+            there = Some(begin.elapsed());
+        }
+        ensure!(begin.elapsed() < 10 * LONG, "it does not end");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let ended = begin.elapsed();
+    let there = there.or(dir.exists().then_some(ended)).context("there is no directory")?;
+    fs::remove_dir(&dir)?;
+    running.interrupt()?.ensure_code(exit::OK)?;
+    println!("at {at}: there after {there:?}, ended after {ended:?}");
+    ensure!(ended >= LONG, "not delayed: {ended:?}");
+    Ok((there, ended))
+}
+
+fn slow_at_entry_delays_the_effect() -> anyhow::Result<()> {
+    let (there, _) = making("enter")?;
+    ensure!(there >= LONG, "there after {there:?}");
+    Ok(())
+}
+
+fn slow_at_exit_delays_the_answer() -> anyhow::Result<()> {
+    let (there, ended) = making("exit")?;
+    ensure!(ended - there > LONG / 2, "there after {there:?}, ended after {ended:?}");
+    Ok(())
+}
+
+/// Long before its delay is over, at least in one of several attempts.
+fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
+    const EARLY: Duration = Duration::from_millis(1_000);
+    let _alone = one_at_a_time();
+    let mut tried = Vec::new();
+    for _ in 0..3 {
+        let (cgroup, _resident) = inhabited()?;
+        let dir = std::env::temp_dir().join(format!("kchaos-slow-killed-{}", std::process::id()));
+        let on = cgroup.target();
+        let running = inject(&format!("slow --syscalls mkdir --by 2s --longest 2s --on {on}"))?;
+        let mut maker = Maker::start(&cgroup, &dir)?;
+        thread::sleep(Duration::from_millis(700));
+        ensure!(maker.is_running()? && !dir.exists(), "it does not sleep");
+        let begin = Instant::now();
+        running.kill()?;
+        maker.ends_within(10 * LONG)?;
+        let took = begin.elapsed();
+        fs::remove_dir(&dir)?;
+        println!("awake after {took:?}");
+        if took < EARLY {
+            return Ok(());
+        }
+        tried.push(took);
+    }
+    anyhow::bail!("not awake within {EARLY:?}: {tried:?}")
+}
+
+/// Delays of all lengths, controllers killed and started again: nobody is left asleep. `KCHAOS_SLOW_SOAK_S` is for how
+/// many seconds.
+fn slow_leaves_nobody_stuck() -> anyhow::Result<()> {
+    let _alone = one_at_a_time();
+    let seconds = std::env::var("KCHAOS_SLOW_SOAK_S").ok().map(|text| text.parse()).transpose()?;
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
+    let (cgroup, _resident) = inhabited()?;
+    let on = cgroup.target();
+    let mut round = 0_u32;
+    while Instant::now() < end {
+        let running = inject(&format!("slow --syscalls open,openat --by 60ms --jitter 60ms --on {on}"))?;
+        let mut victims = (0..3)
+            .map(|_| {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg(VICTIM_VERB).arg(&cgroup.dir).args(["open", "4", "20"]);
+                Ok(Maker(command.stdout(Stdio::null()).spawn()?))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        thread::sleep(Duration::from_millis(u64::from(round % 5) * 100 + 50));
+        if round.is_multiple_of(3) {
+            victims.remove(0).0.kill()?;
+        }
+        if round.is_multiple_of(2) {
+            running.kill()?
+        } else {
+            running.interrupt().map(drop)?
+        }
+        for victim in &mut victims {
+            victim.ends_within(Duration::from_secs(20)).with_context(|| format!("round {round}"))?;
+        }
+        round += 1;
+    }
+    println!("{round} rounds");
+    ensure!(least(&cgroup, "open")?.0 < MS, "slow after");
+    Ok(())
+}
+
+fn slow_beyond_its_longest_is_refused() -> anyhow::Result<()> {
+    let (cgroup, _resident) = inhabited()?;
+    let what = format!("inject slow --syscalls openat --by 3s --longest 4s --on {}", cgroup.target());
+    run(&what)?.ensure_refused(&["--longest", "nobody may sleep for so long"])
+}
