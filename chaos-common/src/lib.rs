@@ -16,6 +16,7 @@ pub mod chance;
 pub mod corrupt;
 pub mod dns;
 pub mod duplicate;
+pub mod h2;
 pub mod kfunc;
 pub mod leap;
 pub mod lease;
