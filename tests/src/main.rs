@@ -34,6 +34,7 @@ mod surroundings;
 mod target;
 mod times;
 mod tun;
+mod turn;
 mod victim;
 
 use std::{path::Path, process::ExitCode};

@@ -97,6 +97,12 @@ pub const SLEEP_SYSCALL: &[Need] =
 pub const STRACE: &[Need] = &[Need::Root, STRACE_TOO, Need::Kernel(Capability::Lsm)];
 /// The same where no hook is.
 pub const STRACE_SYSCALL: &[Need] = &[Need::Root, STRACE_TOO, Need::Kernel(Capability::FmodRetSyscall)];
+/// To delay system calls at hooks of the security modules, beside strace.
+pub const STRACE_SLEEP: &[Need] =
+    &[Need::Root, STRACE_TOO, Need::Kernel(Capability::Lsm), Need::Kernel(Capability::FuseSleep)];
+/// The same at the functions of calls.
+pub const STRACE_SLEEP_SYSCALL: &[Need] =
+    &[Need::Root, STRACE_TOO, Need::Kernel(Capability::FmodRetSyscall), Need::Kernel(Capability::FuseSleep)];
 /// The same where a call that does nothing says that it succeeded.
 pub const STRACE_OVERRIDE: &[Need] = &[Need::Root, STRACE_TOO, Need::Kernel(Capability::Override)];
 /// To destroy connections.

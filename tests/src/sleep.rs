@@ -10,7 +10,6 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Test, lab::Cgroup, tests};
+use crate::{Test, lab::Cgroup, tests, turn::at_calls};
 pub use program::{CONTROLLER_VERB, VICTIM_VERB, controller, victim};
 use program::{Call, SYSCALL, Took};
 
@@ -53,13 +52,6 @@ pub fn tests() -> Vec<Test> {
             those_who_wake_others_are_never_delayed, nothing_remains;
         SLEEP_SYSCALL: a_system_call_takes_as_long_as_asked, a_system_call_is_delayed_at_its_entry;
     ]
-}
-
-/// They are timed, and they look at what the whole machine has.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    // A test that failed has left nothing in it that could be wrong.
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Delays whoever in a cgroup opens a file.
@@ -169,7 +161,7 @@ fn takes_as_long_as_asked(at: RawPlace<'_>, call: Call) -> anyhow::Result<()> {
     const CALLS: u32 = 8;
     /// No other delay is so near. How late they are, the bench says.
     const LATE_NS: u64 = 50 * MS;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let (cgroup, other) = (Cgroup::new()?, Cgroup::new()?);
     let least = |cgroup: &Cgroup, calls: u32| -> anyhow::Result<Took> {
         let took = Victim::start(cgroup, call, 1, calls)?.took()?;
@@ -196,7 +188,7 @@ fn takes_as_long_as_asked(at: RawPlace<'_>, call: Call) -> anyhow::Result<()> {
 fn a_short_delay_keeps_the_processor_busy() -> anyhow::Result<()> {
     const WANTED_NS: u64 = 50_000;
     const CALLS: u32 = 20;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let mut delayed = delayed(&cgroup, WANTED_NS)?;
     let took = Victim::start(&cgroup, Call::Open, 1, CALLS)?.took()?;
@@ -210,7 +202,7 @@ fn a_short_delay_keeps_the_processor_busy() -> anyhow::Result<()> {
 fn a_hundred_sleep_at_once() -> anyhow::Result<()> {
     const THREADS: u32 = 100;
     const WANTED_NS: u64 = 500 * MS;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let mut delayed = delayed(&cgroup, WANTED_NS)?;
     let begin = Instant::now();
@@ -227,7 +219,7 @@ fn a_hundred_sleep_at_once() -> anyhow::Result<()> {
 }
 
 fn nobody_sleeps_longer_than_the_caps_allow() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let longest = Caps::default().longest_ns;
     for (wanted_ns, caps) in [
@@ -246,7 +238,7 @@ fn nobody_sleeps_longer_than_the_caps_allow() -> anyhow::Result<()> {
 
 fn more_at_once_than_allowed_are_not_delayed() -> anyhow::Result<()> {
     const THREADS: u32 = 10;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let caps = Caps { at_once: 2, ..CAPS };
     let mut delayed = Delayed::at(FILE_OPEN, id(&cgroup)?, LONG, caps)?;
@@ -267,7 +259,7 @@ fn a_target_that_is_asked_to_end_wakes() -> anyhow::Result<()> {
 }
 
 fn ends_soon_after(signal: Signal) -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     soon(|| {
         let mut delayed = delayed(&cgroup, LONG)?;
@@ -282,7 +274,7 @@ fn ends_soon_after(signal: Signal) -> anyhow::Result<()> {
 
 fn a_signal_that_is_handled_does_not_shorten_a_delay() -> anyhow::Result<()> {
     const WANTED_NS: u64 = 500 * MS;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let mut delayed = delayed(&cgroup, WANTED_NS)?;
     let victim = Victim::asleep(&cgroup, &mut delayed)?;
@@ -296,7 +288,7 @@ fn a_signal_that_is_handled_does_not_shorten_a_delay() -> anyhow::Result<()> {
 
 /// The kernel tells the daemon of the first signal only.
 fn a_target_is_killed_after_a_signal_that_it_handles() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     soon(|| {
         let mut delayed = delayed(&cgroup, LONG)?;
@@ -323,7 +315,7 @@ fn everybody_wakes_when_the_keeper_is_killed() -> anyhow::Result<()> {
 /// Ten sleep; all are awake soon, and later calls are not delayed.
 fn wakes_when_killed(whom: impl Fn(&Delayed) -> i32) -> anyhow::Result<()> {
     const THREADS: u32 = 10;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     soon(|| {
         let mut delayed = delayed(&cgroup, LONG)?;
@@ -366,7 +358,7 @@ impl Drop for Controller {
 }
 
 fn everybody_wakes_when_the_controller_is_killed() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     soon(|| {
         let mut controller = Controller::start(&cgroup, LONG)?;
@@ -412,7 +404,7 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(3_500);
 
 fn everybody_wakes_when_the_daemon_is_stopped() -> anyhow::Result<()> {
     const THREADS: u32 = 10;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let mut delayed = delayed(&cgroup, 500 * MS)?;
     let mut victim = Victim::start(&cgroup, Call::Open, THREADS, 1)?;
@@ -424,7 +416,7 @@ fn everybody_wakes_when_the_daemon_is_stopped() -> anyhow::Result<()> {
 }
 
 fn everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     soon(|| {
         let mut controller = Controller::start(&cgroup, LONG)?;
@@ -439,7 +431,7 @@ fn everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped() -> anyho
 }
 
 fn a_link_ends_while_somebody_sleeps() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let mut delayed = delayed(&cgroup, LONG)?;
     let victim = Victim::asleep(&cgroup, &mut delayed)?;
@@ -455,7 +447,7 @@ fn a_link_ends_while_somebody_sleeps() -> anyhow::Result<()> {
 }
 
 fn everything_ends_while_somebody_sleeps() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let mut delayed = delayed(&cgroup, LONG)?;
     let processes = delayed.processes();
@@ -471,7 +463,7 @@ fn everything_ends_while_somebody_sleeps() -> anyhow::Result<()> {
 
 /// The daemon among the delayed opens files of /proc when somebody is killed.
 fn those_who_wake_others_are_never_delayed() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     soon(|| {
         let mut delayed = delayed(&cgroup, LONG)?;
@@ -488,7 +480,7 @@ fn those_who_wake_others_are_never_delayed() -> anyhow::Result<()> {
 }
 
 fn nothing_remains() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let connections = || -> anyhow::Result<BTreeSet<_>> {
         let entries = fs::read_dir("/sys/fs/fuse/connections")?;

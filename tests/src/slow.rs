@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -13,26 +12,21 @@ use anyhow::{Context, ensure};
 
 use crate::{
     Test,
-    controller::{exit, inject, run},
+    controller::{Running, command, exit, inject, run},
     lab::Cgroup,
     sleep::VICTIM_VERB,
     tests,
+    turn::at_calls,
 };
 
 const MS: u64 = 1_000_000;
-
-/// They are timed.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    // A test that failed has left nothing in it that could be wrong.
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub fn tests() -> Vec<Test> {
     tests![
         SLEEP: slow_calls_take_as_long_as_asked, slow_jitter_stays_in_its_range, slow_lets_a_hundred_sleep_at_once,
             slow_at_entry_delays_the_effect, slow_loses_what_is_beyond_its_sleepers,
-            everybody_wakes_when_kchaos_is_killed_in_slow, slow_leaves_nobody_stuck;
+            everybody_wakes_when_kchaos_is_killed_in_slow, slow_leaves_nobody_stuck,
+            slow_disk_delays_files_under_its_paths, slow_delays_are_in_the_report_of_a_run;
         SLEEP_SYSCALL: slow_calls_that_no_hook_sees_take_as_long_as_asked, slow_at_exit_delays_the_answer,
             slow_threads_of_a_call_without_hook_all_sleep;
         EGRESS on any kernel: slow_beyond_its_longest_is_refused;
@@ -78,7 +72,7 @@ fn slow_calls_that_no_hook_sees_take_as_long_as_asked() -> anyhow::Result<()> {
 fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
     /// No other delay is so near. How late they are, `cargo xtask bench` says (`sleep`).
     const LATE_NS: u64 = 50 * MS;
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let ((cgroup, _resident), other) = (inhabited()?, Cgroup::new()?);
     ensure!(least(&cgroup, call)?.0 < MS, "slow before");
     for ms in [1, 10, 100] {
@@ -102,7 +96,7 @@ fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
 }
 
 fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let running = inject(&format!("slow --syscalls open,openat --by 20ms --jitter 10ms --on {on}"))?;
@@ -117,7 +111,7 @@ fn slow_jitter_stays_in_its_range() -> anyhow::Result<()> {
 }
 
 fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let (cgroup, _resident) = inhabited()?;
     let running = inject(&format!("slow --syscalls open,openat --by 500ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "open", 100, 1)?;
@@ -130,7 +124,7 @@ fn slow_lets_a_hundred_sleep_at_once() -> anyhow::Result<()> {
 
 /// Eight threads on the lab's two processors: each sleeps, though a program is skipped that sleeps already.
 fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let (cgroup, _resident) = inhabited()?;
     let running = inject(&format!("slow --syscalls getpriority --by 100ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "getpriority", 8, 2)?;
@@ -143,7 +137,7 @@ fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
 }
 
 fn slow_loses_what_is_beyond_its_sleepers() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let (cgroup, _resident) = inhabited()?;
     let on = cgroup.target();
     let running = inject(&format!("slow --syscalls open,openat --by 500ms --sleepers 2 --on {on}"))?;
@@ -192,7 +186,7 @@ const LONG: Duration = Duration::from_secs(2);
 
 /// When the directory is there, and when the process that makes it ends.
 fn making(at: &str) -> anyhow::Result<(Duration, Duration)> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let (cgroup, _resident) = inhabited()?;
     let dir = std::env::temp_dir().join(format!("kchaos-slow-{at}-{}", std::process::id()));
     let on = cgroup.target();
@@ -232,7 +226,7 @@ fn slow_at_exit_delays_the_answer() -> anyhow::Result<()> {
 /// Long before its delay is over, at least in one of several attempts.
 fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
     const EARLY: Duration = Duration::from_millis(1_000);
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let mut tried = Vec::new();
     for _ in 0..3 {
         let (cgroup, _resident) = inhabited()?;
@@ -256,10 +250,72 @@ fn everybody_wakes_when_kchaos_is_killed_in_slow() -> anyhow::Result<()> {
     anyhow::bail!("not awake within {EARLY:?}: {tried:?}")
 }
 
+/// How long reading a file takes a process in a cgroup: the least of three.
+fn reading(cgroup: &Cgroup, file: &Path) -> anyhow::Result<Duration> {
+    let mut least = Duration::MAX;
+    for _ in 0..3 {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec cat "$1""#]).arg(&cgroup.dir).arg(file);
+        let begin = Instant::now();
+        let output = shell.stdin(Stdio::null()).output()?;
+        least = least.min(begin.elapsed());
+        ensure!(output.status.success() && output.stdout == b"what was written", "{output:?}");
+    }
+    Ok(least)
+}
+
+fn slow_disk_delays_files_under_its_paths() -> anyhow::Result<()> {
+    const BY: Duration = Duration::from_secs(1);
+    let _alone = at_calls();
+    let ((cgroup, _resident), other) = (inhabited()?, Cgroup::new()?);
+    let (slow, quick) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let [there, elsewhere] = [&slow, &quick].map(|dir| dir.path().join("file"));
+    [&there, &elsewhere].into_iter().try_for_each(|file| fs::write(file, "what was written"))?;
+    ensure!(reading(&cgroup, &there)? < BY, "slow before");
+    let (on, paths) = (cgroup.target(), slow.path().display());
+    let running = inject(&format!("disk --is slow --by 1s --longest 2s --paths {paths}/ --on {on}"))?;
+    let (hurt, spared) = (reading(&cgroup, &there)?, reading(&cgroup, &elsewhere)?);
+    let beside = reading(&other, &there)?;
+    let ended = running.interrupt()?;
+    println!("read in {hurt:?}, elsewhere in {spared:?}, in another cgroup in {beside:?}");
+    ensure!(hurt >= BY && spared < BY && beside < BY, "{hurt:?}, {spared:?}, {beside:?}");
+    ensure!(ended.json()?["delays"]["slept"].as_u64() >= Some(3), "{:?}", ended.json()?);
+    ensure!(reading(&cgroup, &there)? < BY, "slow after");
+    Ok(())
+}
+
+fn slow_delays_are_in_the_report_of_a_run() -> anyhow::Result<()> {
+    let _alone = at_calls();
+    let ((control, _one), (experiment, _two)) = (inhabited()?, inhabited()?);
+    let folder = tempfile::tempdir()?;
+    let (spec, report) = (folder.path().join("spec.yaml"), folder.path().join("report.json"));
+    let text = format!(
+        "version: 1\nname: slow opens\ngroups: {{ control: '{}', experiment: '{}' }}\n\
+         steady_state: {{ gates: [{{ metric: syscalls, within: 50% }}] }}\n\
+         faults: [{{ slow: {{ syscalls: 'open,openat', by: 200ms }} }}]\n\
+         run: {{ baseline: 5s, inject: 5s, recover: 5s, settle: 0s }}\n",
+        control.target(),
+        experiment.target(),
+    );
+    fs::write(&spec, text)?;
+    let mut running =
+        Running::start(command(&format!("run --json {} {}", report.display(), spec.display())))?;
+    running.wait_for("inject: ")?;
+    for _ in 0..3 {
+        calls(&experiment, "open", 1, 2)?;
+    }
+    running.ended()?;
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&report)?)?;
+    let told = &report["calls"];
+    println!("{told}");
+    ensure!(told["delays"]["slept"].as_u64() >= Some(1) && told["recursion_misses"].is_u64(), "{told}");
+    Ok(())
+}
+
 /// Delays of all lengths, controllers killed and started again: nobody is left asleep. `KCHAOS_SLOW_SOAK_S` is for how
 /// many seconds.
 fn slow_leaves_nobody_stuck() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let seconds = std::env::var("KCHAOS_SLOW_SOAK_S").ok().map(|text| text.parse()).transpose()?;
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
     let (cgroup, _resident) = inhabited()?;

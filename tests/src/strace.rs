@@ -17,6 +17,7 @@ use crate::{
     controller::{self, exit},
     lab::Cgroup,
     tests,
+    turn::at_calls,
     victim::calls,
 };
 
@@ -24,6 +25,8 @@ pub fn tests() -> Vec<Test> {
     tests![
         STRACE: an_errno_is_the_one_of_strace, a_signal_comes_as_strace_sends_it;
         STRACE on one kernel: errno_when_counts_as_strace_counts;
+        STRACE_SLEEP: a_delay_at_entry_is_the_one_of_strace;
+        STRACE_SLEEP_SYSCALL: a_delay_at_exit_is_the_one_of_strace;
         STRACE_SYSCALL: a_call_without_a_hook_fails_as_under_strace, a_retval_is_the_one_of_strace;
         STRACE_OVERRIDE: a_retval_of_zero_is_the_one_of_strace
     ]
@@ -106,6 +109,7 @@ impl Drop for Waiting {
 
 /// What a victim sees of a fault, under strace and under kchaos. Before and after, all its calls succeed.
 fn seen(fault: &Both) -> anyhow::Result<[Seen; 2]> {
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let Both { call, strace, kchaos } = fault;
     let untouched = || Waiting::start(&cgroup, call, &[])?.go();
@@ -169,6 +173,21 @@ fn a_signal_comes_as_strace_sends_it() -> anyhow::Result<()> {
     ensure!(by_strace.killed_by == Some(libc::SIGKILL) && by_strace.lines.len() == 2, "{by_strace:?}");
     ensure!(by_strace == by_kchaos, "{by_strace:?} by strace, {by_kchaos:?} by kchaos");
     Ok(())
+}
+
+/// As long, of the same calls, and these do what they do.
+fn a_delay_at_entry_is_the_one_of_strace() -> anyhow::Result<()> {
+    are_alike(&[
+        both("mkdirat", "delay_enter=400000:when=2+5", "slow --by 400ms --when 2+5"),
+        both("unlinkat", "delay_enter=1600000:when=3..3", "slow --by 1600ms --longest 2s --when 3..3"),
+    ])
+}
+
+fn a_delay_at_exit_is_the_one_of_strace() -> anyhow::Result<()> {
+    are_alike(&[
+        both("mkdirat", "delay_exit=400000:when=2+5", "slow --at exit --by 400ms --when 2+5"),
+        both("fsync", "delay_exit=1600000:when=3..3", "slow --at exit --by 1600ms --longest 2s --when 3..3"),
+    ])
 }
 
 fn a_call_without_a_hook_fails_as_under_strace() -> anyhow::Result<()> {

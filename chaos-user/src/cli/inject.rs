@@ -21,7 +21,7 @@ use crate::{
         wanted::wanted,
     },
     judge::delivery::{Outcomes, Segments},
-    kernel::{Injection, Kernel, LiveInjection, LiveKernel, Rollback, sleep::Delays},
+    kernel::{CallReport, Injection, Kernel, LiveInjection, LiveKernel, Rollback},
     target::{self, Target},
     units,
 };
@@ -60,11 +60,9 @@ struct Summary {
     eligible: u64,
     outcomes: Outcomes,
     segments: Segments,
-    /// Calls, of anybody, that the kernel did not show to a program of ours because it ran already.
-    recursion_misses: u64,
+    #[serde(flatten)]
+    calls: CallReport,
     fired: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delays: Option<Delays>,
     rollback: Rollback,
 }
 
@@ -93,10 +91,9 @@ pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let start = Instant::now();
     let watched = watch(common, &fault, &mut injection, &mut stop).await;
     let seconds = start.elapsed().as_secs_f64();
-    let missed = injection.recursion_misses();
-    let delays = injection.delays();
+    let calls = injection.calls();
     let rollback = injection.rollback();
-    report(common, &fault, seconds, (watched?, missed?, delays?), rollback)
+    report(common, &fault, seconds, (watched?, calls?), rollback)
 }
 
 /// Arms, shows what happens every second, disarms. Returns what became of everything the rule saw.
@@ -195,7 +192,7 @@ fn report(
     common: &CommonArgs,
     fault: &Fault,
     seconds: f64,
-    (stats, recursion_misses, delays): (RuleStats, u64, Option<Delays>),
+    (stats, calls): (RuleStats, CallReport),
     rollback: Rollback,
 ) -> anyhow::Result<u8> {
     let dry_run = common.insist.dry_run;
@@ -209,9 +206,8 @@ fn report(
         eligible: stats.eligible(),
         outcomes: stats.into(),
         segments: stats.into(),
-        recursion_misses,
+        calls,
         fired: hit > 0,
-        delays,
         rollback,
     };
     if common.json {
@@ -257,14 +253,11 @@ fn print_text(summary: &Summary, hit: u64, occurrences: &str) {
             HumanCount(summary.outcomes.failed)
         );
     }
-    if summary.recursion_misses > 0 {
-        say!(
-            "{} calls on this host were not looked at: our program ran already on their CPU (recursion misses)",
-            HumanCount(summary.recursion_misses)
-        );
+    if let Some(missed) = summary.calls.missed() {
+        say!("{missed}");
     }
-    if let Some(delays) = &summary.delays {
-        say!("{delays}");
+    if let Some(delays) = &summary.calls.delays {
+        say!("delays: {delays}");
     }
     if !summary.fired {
         say!("the fault never fired: {}", why_not(summary, occurrences));

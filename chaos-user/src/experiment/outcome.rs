@@ -26,6 +26,12 @@ impl Outcome {
             groups: groups(&self.scope),
             phases: phases(spec, &self.recording),
             mechanisms: self.plan.rules.iter().map(mechanisms).collect(),
+            calls: self
+                .plan
+                .rules
+                .iter()
+                .any(|rule| !rule.calls.is_empty())
+                .then(|| self.recording.calls.clone()),
             rollback: self.rollback.steps.iter().map(step).collect(),
         };
         Ok(Report::new(facts, self.judgement.clone()))

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Stop, Timing};
 use crate::{
     judge::verdict::AbortReason,
-    kernel::{Injection, KernelError},
+    kernel::{CallReport, Injection, KernelError},
     steady::sample::{Phase, Sample},
     target::Scope,
 };
@@ -20,6 +20,8 @@ pub const TICK: Duration = Duration::from_secs(1);
 pub struct Recording {
     /// Readings in order; the one on the border of two phases stands in both.
     pub samples: Vec<(Phase, Sample)>,
+    /// What came of faults of system calls.
+    pub calls: CallReport,
     /// Why it ended early.
     pub aborted: Option<AbortReason>,
 }
@@ -60,6 +62,12 @@ pub async fn drive<I: Injection>(
         run.recording.aborted = Some(reason);
         // An error here means that the fault ends with its lease; the rollback reports it.
         let _ = run.injection.disarm();
+    }
+    match run.injection.calls() {
+        Ok(calls) => run.recording.calls = calls,
+        Err(error) => {
+            run.recording.aborted.get_or_insert(AbortReason::SamplingFailed { error: error.to_string() });
+        }
     }
     run.recording
 }

@@ -9,7 +9,10 @@ use super::{
     mechanism::Mechanism,
     net::Hook,
     plan::{PlanError, PlannedRule, Way},
-    syscall::point::{CallPlace, PlannedPoint, Points},
+    syscall::{
+        place::CallPlace,
+        point::{PlannedPoint, Points},
+    },
 };
 use crate::{
     experiment::hypothesis::Metric,

@@ -4,7 +4,7 @@ use super::{
     capability::Capability,
     plan::{Attachment, PlannedRule, Via},
     spared::Spared,
-    syscall::{Syscall, slow::How},
+    syscall::{Syscall, ladder::Rung, slow::How},
 };
 use crate::{experiment::hypothesis::Metric, target::root_qdisc::Fq};
 
@@ -60,6 +60,8 @@ pub enum Note {
     },
     /// Programs at the host's system calls.
     CallPrograms,
+    /// What others may take away.
+    Override,
     /// What waits for those who sleep.
     Sleepers,
     /// What delays otherwise cost.
@@ -91,6 +93,8 @@ pub fn of_calls(rules: &[PlannedRule]) -> Vec<Note> {
     if rules.iter().any(|planned| !planned.calls.is_empty()) {
         notes.push(Note::CallPrograms);
     }
+    let mut ways = rules.iter().flat_map(|planned| &planned.calls).map(|call| &call.way);
+    notes.extend(ways.any(|way| way.rung == Rung::Kprobe).then_some(Note::Override));
     let delays = |how| rules.iter().flat_map(|planned| &planned.calls).any(|call| call.how == Some(how));
     notes.extend(delays(How::Sleep).then_some(Note::Sleepers));
     notes.extend(delays(How::Spin).then_some(Note::KeptBusy));

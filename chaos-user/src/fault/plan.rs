@@ -224,6 +224,15 @@ pub enum PlanError {
     /// Too many pairs of a point and a call.
     #[error("{0} system calls at one point or another; at most {MAX_CALLS}: choose fewer calls")]
     TooManyCalls(usize),
+    /// A kprobe's answer would be lost.
+    #[error(
+        "{function} would be failed by a kprobe, and another of these faults has a program of its own there, which takes the \
+         kprobe's answer away: inject one after the other"
+    )]
+    AnswerLost {
+        /// Where.
+        function: String,
+    },
     /// Nothing to meet packets at.
     #[error(
         "{target}: its network namespace has no device that is up besides lo, where packets could be met"
@@ -435,6 +444,9 @@ fn planned_points(rules: &[PlannedRule], scope: &Scope) -> Result<Points, PlanEr
         }
     }
     let points = Points::of(rules);
+    if let Some(function) = points.answer_lost() {
+        return Err(PlanError::AnswerLost { function: function.to_owned() });
+    }
     match points.points.iter().map(|point| point.entries.len()).sum() {
         count if count > MAX_CALLS as usize => Err(PlanError::TooManyCalls(count)),
         _ => Ok(points),

@@ -10,7 +10,8 @@ use super::{
     spared,
     syscall::{
         ladder::Rung,
-        point::{CallPlace, DelayAt, DelayPlace, PlannedCall},
+        place::{CallPlace, DelayAt, DelayPlace},
+        point::PlannedCall,
         slow::How,
     },
 };
@@ -178,6 +179,10 @@ impl fmt::Display for Note {
             }
             Self::CallPrograms => f.write_str(
                 "32-bit programs are let by; other programs of the host pay a lookup for each such call",
+            ),
+            Self::Override => f.write_str(
+                "a call answered by a kprobe goes on, and is counted as injected all the same, while somebody has a program of \
+                 fmod_ret or fexit at its function: `bpftool link` lists them",
             ),
             Self::Sleepers => f.write_str(
                 "while somebody sleeps, others of the host wait for them: who detaches BPF from perf's kprobes, uprobes or classic \

@@ -16,7 +16,7 @@ use super::{
 use crate::fault::{
     plan::Plan,
     syscall::{
-        point::{CallPlace, DelayAt, DelayPlace},
+        place::{CallPlace, DelayAt, DelayPlace},
         slow::How,
     },
 };

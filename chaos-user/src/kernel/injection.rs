@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::Ebpf;
 
 use super::{
-    Injection, KernelError, KernelLog, Rollback, attach,
+    CallReport, Injection, KernelError, KernelLog, Rollback, attach,
     call::CallPrograms,
     clock::monotonic_ns,
     counters,
@@ -110,20 +110,6 @@ impl LiveInjection {
         }
     }
 
-    /// How often, on the whole host, the kernel ran no program of a call fault because it ran already on that CPU.
-    pub fn recursion_misses(&self) -> Result<u64, KernelError> {
-        self.calls.recursion_misses(self.ebpf.as_ref().ok_or_else(ended)?)
-    }
-
-    /// What came of all delays of calls, if there are any.
-    pub fn delays(&mut self) -> Result<Option<Delays>, KernelError> {
-        if !self.delays {
-            return Ok(None);
-        }
-        let stats = sleep::stats(self.ebpf.as_mut().ok_or_else(ended)?)?;
-        Ok(Some(Delays::new(&stats, self.calls.delays_skipped()?)))
-    }
-
     /// Disarm, detach, undo; each is tried whatever became of the one before.
     fn undo(&mut self) -> Rollback {
         self.rolled_back = true;
@@ -177,6 +163,15 @@ impl Injection for LiveInjection {
         let mut sample = counters::sample(ebpf, self.rules, self.slots)?;
         self.resets.add_to(&mut sample.rules)?;
         Ok(sample)
+    }
+
+    fn calls(&mut self) -> Result<CallReport, KernelError> {
+        let ebpf = self.ebpf.as_mut().ok_or_else(ended)?;
+        let delays = match self.delays {
+            true => Some(Delays::new(&sleep::stats(ebpf)?, self.calls.delays_skipped()?)),
+            false => None,
+        };
+        Ok(CallReport { recursion_misses: self.calls.recursion_misses(ebpf)?, delays })
     }
 
     fn rollback(mut self) -> Rollback {

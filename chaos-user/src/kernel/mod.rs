@@ -43,6 +43,7 @@ pub use injection::LiveInjection;
 pub use live::LiveKernel;
 pub use log::KernelLog;
 pub use raw_prog::{RawPlace, RawProgramError};
+pub use sleep::Delays;
 pub use watchdog::{WATCHDOG_VERB, watch};
 
 use crate::{
@@ -73,8 +74,31 @@ pub trait Injection {
     /// Reads every counter.
     fn sample(&mut self) -> Result<Sample, KernelError>;
 
+    /// What came of faults of system calls so far.
+    fn calls(&mut self) -> Result<CallReport, KernelError>;
+
     /// Disarms, detaches, undoes.
     fn rollback(self) -> Rollback;
+}
+
+/// What came of faults of system calls, beside what the rules count.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct CallReport {
+    /// Calls, of anybody on the host, that the kernel did not show to a program of ours because it ran already.
+    pub recursion_misses: u64,
+    /// What came of delays; `None` where nothing delays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delays: Option<Delays>,
+}
+
+impl CallReport {
+    /// What was missed, in words; `None` if nothing was.
+    pub fn missed(&self) -> Option<String> {
+        let missed = self.recursion_misses;
+        let text =
+            "calls on this host were not looked at: our program ran already on their CPU (recursion misses)";
+        (missed > 0).then(|| format!("{missed} {text}"))
+    }
 }
 
 /// What rolling back did.

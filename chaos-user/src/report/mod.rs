@@ -15,6 +15,7 @@ use crate::{
         AbortReason, Caveat, ControlResult, Delivery, GateResult, InvalidReason, Judgement, Observation,
         Recovery, Verdict,
     },
+    kernel::CallReport,
     steady::sample::Phase,
 };
 
@@ -38,6 +39,8 @@ pub struct Facts {
     pub phases: Vec<PhaseRecord>,
     /// How each rule was done, in the order of the judge's rules.
     pub mechanisms: Vec<String>,
+    /// What came of faults of system calls; `None` where there are none.
+    pub calls: Option<CallReport>,
     /// What was undone at the end.
     pub rollback: Vec<RollbackStep>,
 }
@@ -127,6 +130,9 @@ pub struct Report {
     pub phases: Vec<PhaseRecord>,
     /// What went wrong, and how often.
     pub faults: Vec<FaultRecord>,
+    /// Beside it, what came of faults of system calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallReport>,
     /// What should have stayed true, and did or did not.
     pub gates: Vec<GateResult>,
     /// The control group by itself.
@@ -171,6 +177,7 @@ impl Report {
             groups: facts.groups,
             phases: facts.phases,
             faults,
+            calls: facts.calls,
             gates: judgement.gates,
             control: judgement.control,
             observations: judgement.observations,

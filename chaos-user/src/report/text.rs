@@ -11,6 +11,7 @@ use crate::{
         gate::{Bound, Direction},
         names,
     },
+    kernel::CallReport,
 };
 
 /// How to write it.
@@ -123,6 +124,12 @@ impl Page {
         }
         for fault in &report.faults {
             self.line("delivery", &delivery(fault));
+        }
+        if let Some(missed) = report.calls.as_ref().and_then(CallReport::missed) {
+            self.line("missed", &missed);
+        }
+        if let Some(delays) = report.calls.as_ref().and_then(|calls| calls.delays.as_ref()) {
+            self.line("delays", &delays.to_string());
         }
         if let Some(text) = also_moved(report) {
             self.line("also moved", &text);

@@ -10,10 +10,7 @@ mod ring;
 pub mod stage;
 mod table;
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::MutexGuard, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use chaos_common::rule::RuleStats;
@@ -33,6 +30,7 @@ use kchaos::{
 use crate::{
     Test,
     lab::Cgroup,
+    turn::at_calls,
     victim::{Answer, Ask, Victim},
 };
 use stage::{Made, Making};
@@ -65,16 +63,9 @@ struct Scene {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Keeps these tests apart: programs of several at one function get in each other's way, and probes are such programs.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    // A test that failed has left nothing in it that could be wrong.
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Scene {
     fn new() -> anyhow::Result<Self> {
-        let _alone = one_at_a_time();
+        let _alone = at_calls();
         let (cgroup, netns) = (Cgroup::new()?, Netns::current()?);
         let _resident = Victim::start_in(&netns, Some(&cgroup.dir))?;
         let victim = Victim::start_in(&netns, None)?;

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -23,8 +24,8 @@ extern "C" fn note(_signal: libc::c_int) {
 }
 
 /// `calls NAME COUNT FOLDER`: waits for a line, then makes the call so many times, each time on another entry of the
-/// folder. Of each it prints what the call returned, negative for an error, whether it had its effect, and how many
-/// signals have come.
+/// folder. Of each it prints what the call returned, negative for an error, whether it had its effect, how many signals
+/// have come, and which delay it had, in microseconds: `0`, or one of [`DELAYS_US`].
 pub fn main(arguments: &[String]) -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,10 +49,22 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     io::stdin().read_line(&mut String::new())?;
     for number in 0..count {
+        let begin = Instant::now();
         let returned = place.call(name, number)?;
-        println!("{returned} {} {}", place.is_changed(name, number)?, SIGNALS.load(Ordering::Relaxed));
+        let delay = delay_us(begin.elapsed());
+        let signals = SIGNALS.load(Ordering::Relaxed);
+        println!("{returned} {} {signals} {delay}", place.is_changed(name, number)?);
     }
     Ok(())
+}
+
+/// The delays that are told apart: an emulated guest takes milliseconds to get there and back, and no hundreds of them.
+pub const DELAYS_US: [u64; 2] = [400_000, 1_600_000];
+
+/// The longest of them that a call can have had.
+fn delay_us(took: Duration) -> u64 {
+    let fits = |delay: &u64| took >= Duration::from_micros(*delay);
+    DELAYS_US.into_iter().rfind(fits).unwrap_or(0)
 }
 
 /// Where the calls are made.

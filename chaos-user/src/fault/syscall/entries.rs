@@ -5,6 +5,7 @@ use super::{
     call::{FILTER, SYSCALLS, syscalls},
     filter::FdKind,
     ladder::Forged,
+    slow::{SPREAD, Slow},
 };
 use crate::{
     fault::{
@@ -144,14 +145,23 @@ fn alloc(given: &Given) -> Result<Fault, FieldError> {
 /// A disk that is in trouble, for the catalogue.
 pub const DISK: FaultEntry = FaultEntry {
     name: "disk",
-    summary: "files behave as on a disk that is full, broken or read-only",
+    summary: "files behave as on a disk that is full, broken, read-only or slow",
     parameters: &[
-        &[value(
-            "is",
-            "full|broken|read-only",
-            "-",
-            "ENOSPC where something needs room, EIO from all, or EROFS for what would change something",
-        )],
+        &[
+            value(
+                "is",
+                "full|broken|read-only|slow",
+                "-",
+                "ENOSPC where something needs room, EIO from all, EROFS for what would change something, or all take longer",
+            ),
+            value(
+                "by",
+                "DURATION",
+                "-",
+                "how much longer, on a slow disk and only there; so are the next four",
+            ),
+        ],
+        SPREAD,
         FILTER,
         pattern::PARAMETERS,
         limits::PARAMETERS,
@@ -171,21 +181,30 @@ const READS: &str =
 
 fn disk(given: &Given) -> Result<Fault, FieldError> {
     if !given.has("is") {
-        let why = BadValue::new("this is missing", "write `full`, `broken` or `read-only`");
+        let why = BadValue::new("this is missing", "write `full`, `broken`, `read-only` or `slow`");
         return Err(FieldError::new("is", why));
+    }
+    let is = given.text("is").map(str::trim);
+    let delays = ["by", "jitter", "distribution", "longest", "sleepers"];
+    if let Some(field) = delays.into_iter().find(|field| is != Some("slow") && given.has(field)) {
+        let why = BadValue::new("only a slow disk takes longer", "leave it out, or write `is: slow`");
+        return Err(FieldError::new(field, why));
     }
     let full = [WRITES, MAKES].join(",");
     let changes = [WRITES, MAKES, CHANGES].join(",");
     let reads = [WRITES, READS].join(",");
-    let calls = preset(given, "is", &[("full", full), ("broken", reads), ("read-only", changes)])?;
-    let error = match given.text("is").map(str::trim) {
-        Some("full") => "ENOSPC",
-        Some("broken") => "EIO",
-        _ => "EROFS",
+    let presets = [("full", full), ("broken", reads.clone()), ("read-only", changes), ("slow", reads)];
+    let calls = preset(given, "is", &presets)?;
+    let (effect, slow) = match is {
+        Some("full") => (errors("ENOSPC")?, None),
+        Some("broken") => (errors("EIO")?, None),
+        Some("slow") => (Effect::Delay, Some(Slow::read(given)?)),
+        _ => (errors("EROFS")?, None),
     };
-    let mut fault = CallFault::preset(given, calls, errors(error)?)?;
-    // Sockets and pipes are on no disk, and a broken one cannot be read either.
-    fault.filter = CallFilter { fds: vec![FdKind::File], writes: error != "EIO", ..fault.filter };
+    let mut fault = CallFault { slow, ..CallFault::preset(given, calls, effect)? };
+    // Sockets and pipes are on no disk, and a broken or slow one cannot be read as usual either.
+    let writes = matches!(is, Some("full" | "read-only"));
+    fault.filter = CallFilter { fds: vec![FdKind::File], writes, ..fault.filter };
     Ok(fault.into())
 }
 
@@ -280,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_disk_delays_what_is_read_and_written() {
+        let values = [("is", "slow"), ("by", "20ms")];
+        let slow = made("disk", &values).unwrap();
+        assert_eq!((slow.effect.clone(), slow.filter.fds.clone()), (Effect::Delay, vec![FdKind::File]));
+        assert!(slow.slow.is_some() && !slow.filter.writes);
+        let stock = left_out("disk", &values, &[Capability::FmodRetSyscall, Capability::Override]);
+        assert!(stock.contains("fsync") && !stock.contains("openat"), "{stock}");
+    }
+
+    #[test]
     fn presets_take_what_they_are_given() {
         let error = |name: &str, values: &[(&'static str, &str)]| match made(name, values).unwrap().effect {
             Effect::Errno(errors) => errors.to_string(),
@@ -309,7 +338,10 @@ mod tests {
             ("retval", &[("syscalls", "write"), ("returns", "-5")], "use the fault `errno`"),
             ("signal", &[("syscalls", "write"), ("signal", "KIL")], "did you mean `SIGKILL`?"),
             ("alloc", &[("what", "heap")], "`memory`"),
-            ("disk", &[], "write `full`, `broken` or `read-only`"),
+            ("disk", &[], "write `full`, `broken`, `read-only` or `slow`"),
+            ("disk", &[("is", "full"), ("by", "1ms")], "by: only a slow disk"),
+            ("disk", &[("is", "slow")], "by: this is missing"),
+            ("disk", &[("is", "slow"), ("by", "1s")], "`longest` more"),
             ("fds", &[("error", "EIO")], "`ENFILE`"),
         ] {
             let error = made(name, values).unwrap_err().to_string();

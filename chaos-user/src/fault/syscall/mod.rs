@@ -17,6 +17,7 @@ pub mod filter;
 pub mod hook;
 pub mod ladder;
 pub mod name;
+pub mod place;
 pub mod plausible;
 pub mod point;
 pub mod set;

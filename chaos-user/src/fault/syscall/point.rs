@@ -7,7 +7,8 @@ use chaos_common::syscall::{CallEntry, CallPoint, HOW, point, uring};
 use super::{
     Arch, Arguments, CallFault, Effect, IoUring, Syscall, Uring, Way,
     ladder::{Place, Rung, ladder},
-    slow::{At, How},
+    place::{CallPlace, DelayAt, delays},
+    slow::How,
 };
 use crate::fault::{
     Fault,
@@ -38,45 +39,6 @@ pub struct PlannedPoint {
     pub entries: BTreeMap<u32, CallEntry>,
 }
 
-/// Where a program for calls is attached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CallPlace {
-    /// A hook of the security modules.
-    Lsm(String),
-    /// A function, in its place.
-    ModifyReturn(String),
-    /// A function, before it, to take note of it.
-    Begin(String),
-    /// A function, in its place, by a kprobe.
-    Kprobe(String),
-    /// One of these, to delay.
-    Delay(DelayPlace),
-}
-
-/// Where a program is attached that delays.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DelayPlace {
-    /// What kind of place.
-    pub at: DelayAt,
-    /// The hook, or the function.
-    pub name: String,
-    /// How it delays.
-    pub how: How,
-    /// Which of several of its kind there: a program is skipped where it sleeps already.
-    pub copy: u32,
-}
-
-/// What kind of place delays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DelayAt {
-    /// A hook of the security modules.
-    Lsm,
-    /// A function, in its place.
-    ModifyReturn,
-    /// A function, after it.
-    After,
-}
-
 /// A call that rules are for.
 #[derive(Clone, Copy)]
 struct Met {
@@ -84,9 +46,6 @@ struct Met {
     call: Syscall,
     only_writes: bool,
 }
-
-/// So many programs stand where one is skipped while it sleeps.
-const COPIES: u32 = 8;
 
 /// All points of an injection.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -252,6 +211,22 @@ impl Points {
         }
     }
 
+    /// A function whose kprobe would answer for nobody: the kernel calls it itself where programs of fmod_ret or fexit
+    /// are (arch/x86/net/bpf_jit_comp.c, `arch_prepare_bpf_trampoline`, 6.12).
+    pub fn answer_lost(&self) -> Option<&str> {
+        let has = |function: &String| {
+            self.points.iter().any(|point| match &point.at {
+                CallPlace::ModifyReturn(name) => name == function,
+                CallPlace::Delay(place) => place.at != DelayAt::Lsm && place.name == *function,
+                CallPlace::Lsm(_) | CallPlace::Begin(_) | CallPlace::Kprobe(_) => false,
+            })
+        };
+        self.points.iter().find_map(|point| match &point.at {
+            CallPlace::Kprobe(function) if has(function) => Some(function.as_str()),
+            _ => None,
+        })
+    }
+
     fn point(&mut self, at: CallPlace, is: u32, goes_on: i32) -> &mut PlannedPoint {
         let place = self.points.iter().position(|point| point.at == at).unwrap_or_else(|| {
             // One load of aya's serves all kprobes, and its constant is the object's own: 0.
@@ -262,21 +237,6 @@ impl Points {
         });
         &mut self.points[place]
     }
-}
-
-/// The places where a call is delayed that would be answered at this one. Programs of LSM are never skipped
-/// (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable`, 6.1).
-fn delays(at: &CallPlace, how: How, when: At, is: u32) -> (Vec<CallPlace>, u32) {
-    let (at, name) = match at {
-        CallPlace::Lsm(hook) => (DelayAt::Lsm, hook),
-        CallPlace::ModifyReturn(function) if when == At::Exit => (DelayAt::After, function),
-        CallPlace::ModifyReturn(function) => (DelayAt::ModifyReturn, function),
-        CallPlace::Begin(_) | CallPlace::Kprobe(_) | CallPlace::Delay(_) => return (Vec::new(), is),
-    };
-    let copies = if at != DelayAt::Lsm && how == How::Sleep { COPIES } else { 1 };
-    let place = |copy| CallPlace::Delay(DelayPlace { at, name: name.clone(), how, copy });
-    let is = if copies > 1 { is | point::AGAIN } else { is };
-    ((0..copies).map(place).collect(), is)
 }
 
 fn entry(call: Syscall) -> CallEntry {
@@ -481,5 +441,17 @@ mod tests {
             open.entries.contains_key(&uring::OTHER)
         };
         assert_eq!((at_open("broken"), at_open("read-only")), (true, false));
+    }
+
+    #[test]
+    fn a_kprobe_is_alone_at_its_function() {
+        let retval = made("retval", &[("syscalls", "mkdir"), ("returns", "0")]).unwrap();
+        let slow = |call, at| made("slow", &[("syscalls", call), ("by", "20ms"), ("at", at)]).unwrap();
+        let lost = |other: &CallFault| {
+            let points = Points::of(&[planned(&retval, &[]), planned(other, &[])]);
+            points.answer_lost().map(str::to_owned)
+        };
+        assert_eq!(lost(&slow("mkdir", "exit")), Some(function("mkdir")));
+        assert_eq!((lost(&slow("mkdir", "enter")), lost(&slow("rmdir", "exit"))), (None, None));
     }
 }

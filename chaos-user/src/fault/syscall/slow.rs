@@ -13,7 +13,7 @@ use crate::{
     fault::{
         Fault,
         capability::Capability,
-        catalogue::{FaultEntry, value},
+        catalogue::{FaultEntry, Parameter, value},
         course,
         delay::{Delay, jitter},
         limits, pattern,
@@ -31,16 +31,8 @@ pub const ENTRY: FaultEntry = FaultEntry {
             SYSCALLS,
             value("at", "enter|exit", "enter", "before the call does anything, or when it has done it"),
             value("by", "DURATION", "-", "how much longer"),
-            value("jitter", "DURATION", "0s", "how much more or less; what that means says the distribution"),
-            value(
-                "distribution",
-                "uniform|normal|pareto|paretonormal",
-                "uniform",
-                "of the jitter, as in tc-netem(8)",
-            ),
-            value("longest", "DURATION", "500ms", "no delay may be longer; at most 2s"),
-            value("sleepers", "N", "128", "so many sleep at once at most; others are not delayed"),
         ],
+        SPREAD,
         FILTER,
         pattern::PARAMETERS,
         limits::PARAMETERS,
@@ -50,6 +42,19 @@ pub const ENTRY: FaultEntry = FaultEntry {
     command: "kchaos inject slow --syscalls openat --by 20ms --on docker:db --for 30s",
     yaml: "- slow:\n    syscalls: openat,unlink\n    by: 20ms\n    jitter: 5ms\n    percent: 10%\n",
 };
+
+/// How much a delay may differ, and what bounds it.
+pub const SPREAD: &[Parameter] = &[
+    value("jitter", "DURATION", "0s", "how much more or less; what that means says the distribution"),
+    value(
+        "distribution",
+        "uniform|normal|pareto|paretonormal",
+        "uniform",
+        "of the jitter, as in tc-netem(8)",
+    ),
+    value("longest", "DURATION", "500ms", "no delay may be longer; at most 2s"),
+    value("sleepers", "N", "128", "so many sleep at once at most; others are not delayed"),
+];
 
 /// How much longer calls take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,21 +89,29 @@ pub enum How {
 }
 
 fn build(given: &Given) -> Result<Fault, FieldError> {
-    let slow = Slow {
-        delay: Delay { by: given.required("by", "20ms", by)?, jitter: jitter(given)? },
-        at: given.optional("at", at)?.unwrap_or_default(),
-        longest: given.optional("longest", longest)?.unwrap_or(Duration::from_nanos(LONGEST_NS)),
-        sleepers: given.optional("sleepers", sleepers)?.unwrap_or(AT_ONCE),
-    };
-    if slow.delay.most() > slow.longest {
-        let why = BadValue::new(
-            format!("a call could be delayed by {}", show_duration(slow.delay.most())),
-            format!("make it {} at most, or `longest` more", show_duration(slow.longest)),
-        );
-        return Err(FieldError::new(if slow.delay.jitter.is_some() { "jitter" } else { "by" }, why));
-    }
+    let slow = Slow { at: given.optional("at", at)?.unwrap_or_default(), ..Slow::read(given)? };
     let fault = CallFault::build(given, syscalls(given)?, Effect::Delay, None)?;
     Ok(CallFault { slow: Some(slow), ..fault }.into())
+}
+
+impl Slow {
+    /// From `by` and [`SPREAD`].
+    pub fn read(given: &Given) -> Result<Self, FieldError> {
+        let slow = Self {
+            delay: Delay { by: given.required("by", "20ms", by)?, jitter: jitter(given)? },
+            at: At::default(),
+            longest: given.optional("longest", longest)?.unwrap_or(Duration::from_nanos(LONGEST_NS)),
+            sleepers: given.optional("sleepers", sleepers)?.unwrap_or(AT_ONCE),
+        };
+        if slow.delay.most() > slow.longest {
+            let why = BadValue::new(
+                format!("a call could be delayed by {}", show_duration(slow.delay.most())),
+                format!("make it {} at most, or `longest` more", show_duration(slow.longest)),
+            );
+            return Err(FieldError::new(if slow.delay.jitter.is_some() { "jitter" } else { "by" }, why));
+        }
+        Ok(slow)
+    }
 }
 
 fn by(text: &str) -> Result<Duration, BadValue> {

@@ -78,7 +78,7 @@ impl Delays {
 
 impl fmt::Display for Delays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "delays: {} asked for, {} slept", self.asked, self.slept)?;
+        write!(f, "{} asked for, {} slept", self.asked, self.slept)?;
         if let (Some(requested), Some(delivered)) = (self.requested_mean_ms, self.delivered_mean_ms) {
             write!(f, " ({delivered:.3} ms delivered for {requested:.3} ms requested on average")?;
             for (name, fraction) in [("half", 0.5), ("99%", 0.99)] {
