@@ -290,7 +290,7 @@ fn slow_delays_are_in_the_report_of_a_run() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let (spec, report) = (folder.path().join("spec.yaml"), folder.path().join("report.json"));
     let text = format!(
-        "version: 1\nname: slow opens\ngroups: {{ control: '{}', experiment: '{}' }}\n\
+        "version: 1\nname: slow-opens\ngroups: {{ control: '{}', experiment: '{}' }}\n\
          steady_state: {{ gates: [{{ metric: syscalls, within: 50% }}] }}\n\
          faults: [{{ slow: {{ syscalls: 'open,openat', by: 200ms }} }}]\n\
          run: {{ baseline: 5s, inject: 5s, recover: 5s, settle: 0s }}\n",
