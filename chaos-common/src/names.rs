@@ -64,6 +64,10 @@ pub mod program {
         CALL_OVERRIDE = "call_override",
         /// fentry: a call begins whose first answer is remembered.
         CALL_BEGIN = "call_begin",
+        /// Says before a call's function how long the call shall take.
+        CALL_JUDGE = "call_judge",
+        /// Puts its caller to sleep then, in place of the function or after it.
+        CALL_WAIT = "call_wait",
         /// LSM, fmod_ret or fexit that may sleep: puts callers to sleep.
         CALL_SLOW = "call_slow",
         /// LSM, fmod_ret or fexit: keeps callers busy.

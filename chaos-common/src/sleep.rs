@@ -83,6 +83,8 @@ crate::pod! {
         pub refused: u64,
         /// No slot was found.
         pub no_slot: u64,
+        /// All programs that could have delayed it slept already on that processor.
+        pub skipped: u64,
         /// Woken too early: by a signal that kills, or as our processes had ended.
         pub cut_short: u64,
         /// One of our own processes.
@@ -166,6 +168,7 @@ impl SleepStats {
         over_budget: 0,
         refused: 0,
         no_slot: 0,
+        skipped: 0,
         cut_short: 0,
         spared: 0,
         wanted_ns: 0,
@@ -181,6 +184,7 @@ impl SleepStats {
         self.over_budget += other.over_budget;
         self.refused += other.refused;
         self.no_slot += other.no_slot;
+        self.skipped += other.skipped;
         self.cut_short += other.cut_short;
         self.spared += other.spared;
         self.wanted_ns += other.wanted_ns;

@@ -255,7 +255,14 @@ crate::pod! {
         pub delayed: u32,
         /// With what.
         pub answer: i64,
+        /// How long it shall still wait, in nanoseconds; 0 if it shall not.
+        pub wait_ns: u64,
     }
+}
+
+impl Remembered {
+    /// Of a call that begins.
+    pub const NOTHING: Self = Self { answered: 0, delayed: 0, answer: 0, wait_ns: 0 };
 }
 
 crate::pod! {

@@ -76,9 +76,8 @@ pub fn call_override(ctx: ProbeContext) -> u32 {
 #[fentry]
 pub fn call_begin(_ctx: FEntryContext) -> i32 {
     if concerned().is_some_and(|subject| subject.rules != 0) {
-        let nothing = Remembered { answered: 0, delayed: 0, answer: 0 };
         // Without room for it the call is judged each time it is met.
-        let _ = CALL_MEMORY.insert(task::tid(), nothing, 0);
+        let _ = CALL_MEMORY.insert(task::tid(), Remembered::NOTHING, 0);
     }
     0
 }

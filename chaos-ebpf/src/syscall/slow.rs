@@ -1,8 +1,9 @@
 //! System calls that take longer: their callers sleep, or are kept busy where they cannot.
 //!
-//! The same program stands at a place several times where the kernel skips one that sleeps already on that processor
-//! (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable_recur`, 6.18). The first that is run delays the call, and what
-//! the thread remembers of its call has the others let it by.
+//! At the function of a call the kernel skips a program that sleeps already on that processor
+//! (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable_recur`, 6.18). So one that does not sleep judges the call and has
+//! the thread remember how long it shall wait, and several that are small and alike stand behind it: the first that is run
+//! has it wait, and the others find nothing to do. Programs of LSM are never skipped, and judge and delay in one.
 
 use core::ffi::c_void;
 
@@ -10,7 +11,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use chaos_common::{
     shape::{NORMAL_QUANTILES, quantile_index, shaped, shaped_index},
     sleep::{SPIN_BELOW_NS, SPIN_SHARE},
-    syscall::{CallKey, CallPoint, point as points},
+    syscall::{CallKey, CallPoint, Remembered, point as points},
 };
 
 use super::{concerned, filter::Call, number, point, task, task::Task};
@@ -37,6 +38,55 @@ pub fn call_slow(ctx: *mut c_void) -> i64 {
     i64::from(at.goes_on)
 }
 
+/// Says how long a call shall take, before its function.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm/call_judge")]
+pub fn call_judge(ctx: *mut c_void) -> i64 {
+    if let Some(subject) = concerned()
+        && subject.rules != 0
+    {
+        let tid = task::tid();
+        // SAFETY: a map value, which this thread alone reads and writes.
+        if unsafe { CALL_MEMORY.get(tid) }.is_some_and(|last| last.wait_ns != 0) {
+            count_skipped();
+        }
+        let wait_ns = judged(subject, &point(), ctx).map_or(0, |(wanted_ns, _)| wanted_ns);
+        let remembered = Remembered { wait_ns, ..Remembered::NOTHING };
+        if CALL_MEMORY.insert(tid, remembered, 0).is_err() && wait_ns != 0 {
+            count_skipped();
+        }
+    }
+    0
+}
+
+/// Has the caller wait as long as it remembers that it shall. For programs that may sleep.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "lsm.s/call_wait")]
+pub fn call_wait(_ctx: *mut c_void) -> i64 {
+    if let Some(subject) = concerned()
+        && let Some(memory) = CALL_MEMORY.get_ptr_mut(task::tid())
+    {
+        // SAFETY: a map value, which this thread alone reads and writes.
+        let wait_ns = unsafe { core::mem::replace(&mut (*memory).wait_ns, 0) };
+        match wait_ns {
+            0 => {}
+            short if short < SPIN_BELOW_NS => spin(short, subject.slot),
+            long => sleep::delay(long),
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn count_skipped() {
+    let Some(stats) = SLEEP_STATS.get_ptr_mut(0) else { return };
+    // SAFETY: all of it is in bounds of the map's value.
+    unsafe {
+        atomic::add(&raw mut (*stats).asked, 1);
+        atomic::add(&raw mut (*stats).skipped, 1);
+    }
+}
+
 /// Keeps the caller busy. For programs that may not sleep.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "lsm/call_spin")]
@@ -51,7 +101,11 @@ pub fn call_spin(ctx: *mut c_void) -> i64 {
 /// The gate for delays: for how long, and in which slot.
 #[inline(always)]
 fn gate(at: &CallPoint, ctx: *mut c_void) -> Option<(u64, u32)> {
-    let subject = concerned()?;
+    judged(concerned()?, at, ctx)
+}
+
+#[inline(always)]
+fn judged(subject: Subject, at: &CallPoint, ctx: *mut c_void) -> Option<(u64, u32)> {
     let task = Task::current();
     let number = number(at, &task, ctx)?;
     // SAFETY: entries are not changed while programs run.

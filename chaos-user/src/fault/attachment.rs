@@ -170,11 +170,9 @@ pub fn attachments(
             }
         }
     }
-    let begin = |function: &String| Attachment::Call {
-        at: CallPlace::Begin(function.clone()),
-        point: CallPoint::NONE,
-    };
-    attachments.extend(points.begins.iter().map(begin));
+    let begins = points.begins.iter().map(|function| CallPlace::Begin(function.clone()));
+    let unjudged = begins.chain(points.waits.iter().cloned().map(CallPlace::Delay));
+    attachments.extend(unjudged.map(|at| Attachment::Call { at, point: CallPoint::NONE }));
     let call = |planned: &PlannedPoint| Attachment::Call { at: planned.at.clone(), point: planned.point };
     attachments.extend(points.points.iter().map(call));
     for (number, planned) in (0..).zip(rules) {

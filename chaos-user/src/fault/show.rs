@@ -47,6 +47,9 @@ impl fmt::Display for Attachment {
                 CallPlace::ModifyReturn(function) => write!(f, "fmod_ret program at {function}, host-wide"),
                 CallPlace::Begin(function) => write!(f, "fentry program at {function}, host-wide"),
                 CallPlace::Kprobe(function) => write!(f, "kprobe at {function}, host-wide"),
+                CallPlace::Judge(function) => {
+                    write!(f, "fentry program at {function} that says how long it takes, host-wide")
+                }
                 CallPlace::Delay(place) => write!(f, "{place}, host-wide"),
             },
             Self::RawTracepoint { program, tracepoint } => {

@@ -53,6 +53,7 @@ impl CallPrograms {
             CallPlace::Lsm(hook) => (program::CALL_HOOK, RawPlace::Lsm(hook)),
             CallPlace::ModifyReturn(function) => (program::CALL_HOOK, RawPlace::ModifyReturn(function)),
             CallPlace::Begin(function) => (program::CALL_BEGIN, RawPlace::Fentry(function)),
+            CallPlace::Judge(function) => (program::CALL_JUDGE, RawPlace::Fentry(function)),
             CallPlace::Delay(place) => return self.attach_delay(place, point),
         };
         let (program, link) = self.load(name, place, point, false)?;
@@ -67,9 +68,10 @@ impl CallPrograms {
             DelayAt::ModifyReturn => RawPlace::ModifyReturn(&place.name),
             DelayAt::After => RawPlace::Fexit(&place.name),
         };
-        let name = match place.how {
-            How::Sleep => program::CALL_SLOW,
-            How::Spin => program::CALL_SPIN,
+        let name = match (place.how, place.at) {
+            (How::Sleep, DelayAt::Lsm) => program::CALL_SLOW,
+            (How::Sleep, DelayAt::ModifyReturn | DelayAt::After) => program::CALL_WAIT,
+            (How::Spin, _) => program::CALL_SPIN,
         };
         let (loaded, link) = self.load(name, at, point, place.how == How::Sleep)?;
         self.delaying.push(loaded);

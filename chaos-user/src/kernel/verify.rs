@@ -48,6 +48,10 @@ enum At {
     SleepableLsm(&'static str),
     /// A function of the kernel, before or after it.
     Function(&'static str),
+    /// The same, for a program that stands in the object as one for LSM.
+    RawFentry(&'static str),
+    /// After a function of the kernel, for a program that may sleep.
+    SleepableFexit(&'static str),
     /// A function of the kernel, in its place.
     ModifyReturn(&'static str),
 }
@@ -94,6 +98,8 @@ pub const USES: &[Use] = &[
     at(program::CALL_HOOK, At::ModifyReturn(SYSCALL), Capability::FmodRetSyscall),
     at(program::CALL_OVERRIDE, At::Section, Capability::Override),
     at(program::CALL_BEGIN, At::Function(SYSCALL), Capability::Fentry),
+    at(program::CALL_JUDGE, At::RawFentry(SYSCALL), Capability::Fentry),
+    at(program::CALL_WAIT, At::SleepableFexit(SYSCALL), Capability::FmodRetSyscall),
     at(program::CALL_SLOW, At::SleepableLsm("file_open"), Capability::FuseSleep),
     at(program::CALL_SPIN, At::Lsm("file_open"), Capability::Lsm),
     at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
@@ -121,6 +127,8 @@ impl fmt::Display for Use {
             At::Lsm(hook) => write!(f, ":lsm/{hook}"),
             At::SleepableLsm(hook) => write!(f, ":lsm.s/{hook}"),
             At::Function(function) => write!(f, ":{function}"),
+            At::RawFentry(function) => write!(f, ":fentry/{function}"),
+            At::SleepableFexit(function) => write!(f, ":fexit.s/{function}"),
             At::ModifyReturn(function) => write!(f, ":fmod_ret/{function}"),
         }
     }
@@ -291,7 +299,7 @@ fn load_by_aya(ebpf: &mut Ebpf, of: &Use) -> Result<(), String> {
     }
     let program = ebpf.program_mut(of.program).ok_or("the object has no such program")?;
     let loaded = match (program, of.at) {
-        (_, At::ModifyReturn(_) | At::SleepableLsm(_)) => Ok(()),
+        (_, At::ModifyReturn(_) | At::SleepableLsm(_) | At::RawFentry(_) | At::SleepableFexit(_)) => Ok(()),
         (Program::SchedClassifier(program), At::Section) => once!(program, program.load()),
         (Program::CgroupSkb(program), At::Section) => once!(program, program.load()),
         (Program::CgroupSock(program), At::Section) => once!(program, program.load()),
@@ -323,6 +331,8 @@ fn load_raw(ebpf: &Ebpf, object: &RelocatedObject, of: &Use) -> Result<Figures, 
     let kind = match of.at {
         At::ModifyReturn(function) => raw_kind(RawPlace::ModifyReturn(function), false)?,
         At::SleepableLsm(hook) => raw_kind(RawPlace::Lsm(hook), true)?,
+        At::RawFentry(function) => raw_kind(RawPlace::Fentry(function), false)?,
+        At::SleepableFexit(function) => raw_kind(RawPlace::Fexit(function), true)?,
         at => section_kind(program_type, relocated.section(), at)?,
     };
     let statistics = relocated.load_with_statistics(kind);
@@ -357,7 +367,10 @@ fn section_kind(program_type: u32, section: &ProgramSection, at: At) -> Result<P
     let function_id = match at {
         At::Section => 0,
         At::Lsm(hook) | At::SleepableLsm(hook) => function_id(&format!("bpf_lsm_{hook}"))?,
-        At::Function(function) | At::ModifyReturn(function) => function_id(function)?,
+        At::Function(function)
+        | At::RawFentry(function)
+        | At::SleepableFexit(function)
+        | At::ModifyReturn(function) => function_id(function)?,
     };
     let sleepable = matches!(
         section,

@@ -1,7 +1,5 @@
 //! Where programs for system calls are attached.
 
-use chaos_common::syscall::point;
-
 use super::slow::{At, How};
 
 /// Where a program for calls is attached.
@@ -13,6 +11,8 @@ pub enum CallPlace {
     ModifyReturn(String),
     /// A function, before it, to take note of it.
     Begin(String),
+    /// A function, before it, to say how long it shall take.
+    Judge(String),
     /// A function, in its place, by a kprobe.
     Kprobe(String),
     /// One of these, to delay.
@@ -46,17 +46,21 @@ pub enum DelayAt {
 /// So many programs stand where one is skipped while it sleeps.
 const COPIES: u32 = 8;
 
-/// The places where a call is delayed that would be answered at this one. Programs of LSM are never skipped
-/// (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable`, 6.1).
-pub fn delays(at: &CallPlace, how: How, when: At, is: u32) -> (Vec<CallPlace>, u32) {
+/// Where a call is judged that shall take longer, and where it then waits, if that is elsewhere. Programs of LSM are never
+/// skipped (kernel/bpf/trampoline.c, `__bpf_prog_enter_sleepable`, 6.1).
+pub fn delays(at: &CallPlace, how: How, when: At) -> Option<(CallPlace, Vec<DelayPlace>)> {
     let (at, name) = match at {
         CallPlace::Lsm(hook) => (DelayAt::Lsm, hook),
         CallPlace::ModifyReturn(function) if when == At::Exit => (DelayAt::After, function),
         CallPlace::ModifyReturn(function) => (DelayAt::ModifyReturn, function),
-        CallPlace::Begin(_) | CallPlace::Kprobe(_) | CallPlace::Delay(_) => return (Vec::new(), is),
+        CallPlace::Begin(_) | CallPlace::Judge(_) | CallPlace::Kprobe(_) | CallPlace::Delay(_) => {
+            return None;
+        }
     };
-    let copies = if at != DelayAt::Lsm && how == How::Sleep { COPIES } else { 1 };
-    let place = |copy| CallPlace::Delay(DelayPlace { at, name: name.clone(), how, copy });
-    let is = if copies > 1 { is | point::AGAIN } else { is };
-    ((0..copies).map(place).collect(), is)
+    let place = |copy| DelayPlace { at, name: name.clone(), how, copy };
+    Some(if at != DelayAt::Lsm && how == How::Sleep {
+        (CallPlace::Judge(name.clone()), (0..COPIES).map(place).collect())
+    } else {
+        (CallPlace::Delay(place(0)), Vec::new())
+    })
 }

@@ -7,7 +7,7 @@ use chaos_common::syscall::{CallEntry, CallPoint, HOW, point, uring};
 use super::{
     Arch, Arguments, CallFault, Effect, IoUring, Syscall, Uring, Way,
     ladder::{Place, Rung, ladder},
-    place::{CallPlace, DelayAt, delays},
+    place::{CallPlace, DelayAt, DelayPlace, delays},
     slow::How,
 };
 use crate::fault::{
@@ -54,6 +54,8 @@ pub struct Points {
     pub points: Vec<PlannedPoint>,
     /// Functions of calls whose first answer must be remembered.
     pub begins: BTreeSet<String>,
+    /// Where callers wait who were judged before.
+    pub waits: BTreeSet<DelayPlace>,
 }
 
 impl CallFault {
@@ -157,6 +159,11 @@ impl Points {
                 points.add(1 << number, call, fault);
             }
         }
+        // Who judges before a function takes note of the call as well.
+        let judges = |function: &String| {
+            points.points.iter().any(|point| point.at == CallPlace::Judge(function.clone()))
+        };
+        points.begins.retain(|function| !judges(function));
         points
     }
 
@@ -179,15 +186,19 @@ impl Points {
                     (CallPlace::ModifyReturn(function.to_owned()), hook.is(), 0)
                 }
             };
-            let (places, is) = match planned.how {
-                Some(how) => delays(&at, how, when, is),
-                None => (vec![at], is),
+            let (at, waits) = match planned.how {
+                Some(how) => match delays(&at, how, when) {
+                    Some(places) => places,
+                    None => continue,
+                },
+                None => (at, Vec::new()),
             };
+            self.waits.extend(waits);
             if is & point::AGAIN != 0 {
                 self.begins.extend(planned.call.function(Arch::HERE));
             }
             let met = Met { rules, call: planned.call, only_writes: fault.filter.writes };
-            places.into_iter().for_each(|at| self.judge(at, (is, goes_on), met));
+            self.judge(at, (is, goes_on), met);
         }
     }
 
@@ -215,11 +226,15 @@ impl Points {
     /// are (arch/x86/net/bpf_jit_comp.c, `arch_prepare_bpf_trampoline`, 6.12).
     pub fn answer_lost(&self) -> Option<&str> {
         let has = |function: &String| {
-            self.points.iter().any(|point| match &point.at {
-                CallPlace::ModifyReturn(name) => name == function,
-                CallPlace::Delay(place) => place.at != DelayAt::Lsm && place.name == *function,
-                CallPlace::Lsm(_) | CallPlace::Begin(_) | CallPlace::Kprobe(_) => false,
-            })
+            let waits = self.waits.iter().any(|place| place.name == *function);
+            waits
+                || self.points.iter().any(|point| match &point.at {
+                    CallPlace::ModifyReturn(name) => name == function,
+                    CallPlace::Delay(place) => place.at != DelayAt::Lsm && place.name == *function,
+                    CallPlace::Lsm(_) | CallPlace::Begin(_) | CallPlace::Judge(_) | CallPlace::Kprobe(_) => {
+                        false
+                    }
+                })
         };
         self.points.iter().find_map(|point| match &point.at {
             CallPlace::Kprobe(function) if has(function) => Some(function.as_str()),

@@ -33,11 +33,13 @@ pub struct Lost {
     pub cap: u64,
     /// No slot was found.
     pub no_slot: u64,
+    /// All programs that could have delayed it slept already on that processor.
+    pub skipped: u64,
     /// The sleeper was killed, or our processes ended.
     pub cut_short: u64,
     /// The target's share of a processor was used up.
     pub over_budget: u64,
-    /// So often a program was skipped as it slept already. The delay is lost only where all copies of it are.
+    /// So often a program was skipped as it slept already, and the next one had its turn.
     pub recursion_misses: u64,
 }
 
@@ -56,6 +58,7 @@ impl Delays {
             lost: Lost {
                 cap: stats.refused,
                 no_slot: stats.no_slot,
+                skipped: stats.skipped,
                 cut_short: stats.cut_short,
                 over_budget: stats.over_budget,
                 recursion_misses,
@@ -88,10 +91,10 @@ impl fmt::Display for Delays {
             }
             f.write_str(")")?;
         }
-        let Lost { cap, no_slot, cut_short, over_budget, recursion_misses } = &self.lost;
+        let Lost { cap, no_slot, skipped, cut_short, over_budget, recursion_misses } = &self.lost;
         write!(
             f,
-            ", {} kept busy; lost: {cap} as too many slept, {no_slot} without a slot, {cut_short} cut short, {over_budget} over \
+            ", {} kept busy; lost: {cap} as too many slept, {no_slot} without a slot, {skipped} as all programs slept, {cut_short} cut short, {over_budget} over \
              the processor's budget; programs skipped while they slept: {recursion_misses}",
             self.spun
         )
