@@ -14,6 +14,7 @@ mod experiment;
 mod fault_point;
 mod flow;
 mod foreign;
+mod gallery;
 mod injection;
 mod lab;
 mod lag;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         report::tests(),
         experiment::tests(),
         clients::tests(),
+        gallery::tests(),
         docker::tests(),
         capability::tests(),
         programs::tests(),
