@@ -6,8 +6,9 @@ mod redis;
 mod resolver;
 
 use std::{
+    env,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -75,6 +76,13 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Where the path has a program.
+pub fn find(program: &str) -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+    found.with_context(|| format!("no {program}"))
 }
 
 /// The same within a cgroup, from its very beginning: a socket belongs to the cgroup that it was made in.

@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use super::{Scene, ensure_complains, ensure_logged, ensure_says, shown};
 use crate::{
     Test,
-    clients::{Done, Server, within},
+    clients::{Done, Server, find, within},
     lab::Cgroup,
     tests,
 };
@@ -27,12 +27,15 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// It refuses to be root: nobody's user and group.
 const NOBODY: u32 = 65534;
 
-/// Where the newest PostgreSQL is.
+/// Where the programs of the newest PostgreSQL are, or of the one in the path.
 pub fn folder() -> anyhow::Result<PathBuf> {
-    let versions = fs::read_dir(VERSIONS).context(VERSIONS)?.flatten().map(|entry| entry.path());
+    let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path());
     let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions.filter(|path| path.join("bin/initdb").is_file()).max_by_key(number);
-    Ok(newest.context("no version of it")?.join("bin"))
+    match newest {
+        Some(version) => Ok(version.join("bin")),
+        None => Ok(find("initdb")?.parent().context("a folder")?.to_owned()),
+    }
 }
 
 /// A database of our own.

@@ -1,13 +1,13 @@
 //! A store that appends what it does to a file: what it answers while the disk is full.
 
-use std::{env, fs::create_dir_all, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{fs::create_dir_all, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use anyhow::{Context, ensure};
 
 use super::{Scene, ensure_complains, ensure_logged, ensure_says, shown};
 use crate::{
     Test,
-    clients::{Done, Server, wait_until},
+    clients::{Done, Server, find, wait_until},
     lab::Cgroup,
     tests,
 };
@@ -76,12 +76,6 @@ fn two<'a>(scene: &'a Scene, fsync: &'static str) -> [Store<'a>; 2] {
 
 fn full(scene: &Scene) -> String {
     format!("disk --is full --paths {}/", data(scene).display())
-}
-
-fn find(program: &str) -> anyhow::Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
-    found.with_context(|| format!("no {program}"))
 }
 
 /// What it answers to what it refuses.
