@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
-use super::{Scene, ensure_complains, ensure_says};
+use super::{Scene, ensure_complains, ensure_says, shown};
 use crate::{Test, clients::Done, lab::Cgroup, tests};
 
 pub fn tests() -> Vec<Test> {
     tests![
         SQLITE on one kernel: sqlite_rolls_back_on_a_full_disk, sqlite_rolls_back_when_writing_fails,
-            sqlite_does_not_open_what_cannot_be_read;
+            sqlite_takes_what_follows_a_failure_by_itself, sqlite_does_not_open_what_cannot_be_read;
         SQLITE_SYSCALL: sqlite_rolls_back_when_syncing_fails
     ]
 }
@@ -23,6 +23,8 @@ struct Database {
 
 /// A transaction that makes two rows, by somebody who goes on whatever is said.
 const TWO_ROWS: &str = "begin;\ninsert into t values (2);\ninsert into t values (3);\ncommit;\n";
+/// The rows that others have made.
+const WITHOUT: &str = "1\n4\n10";
 const COUNT: &str = "select count(*) from t;\n";
 
 impl Database {
@@ -48,21 +50,21 @@ impl Database {
         ensure_says(&self.sql(cgroup, input)?, text, when)
     }
 
-    /// During, `work` says what is complained about, and somebody beside adds a row to the same file. Afterwards, all
-    /// rows are there of transactions that did not fail, no others, and one can be added.
-    fn during(&self, fault: &str, work: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// During, `work` says what is complained about, and somebody beside adds a row to the same file. Afterwards, one can
+    /// be added, and these are there and no others.
+    fn during(&self, fault: &str, rows: &str, work: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let (scene, folder) = (&self.scene, self.file.parent().context("a folder")?.display());
         let fault = scene.inject(&format!("{fault} --paths {folder}/"))?;
         work()?;
         self.says(&scene.beside, "insert into t values (10);\n", "", "beside, during")?;
         fault.end()?;
         let after = "insert into t values (4);\nselect x from t order by x;\npragma integrity_check;\n";
-        self.says(&scene.cgroup, after, "1\n4\n10\nok", "after")
+        self.says(&scene.cgroup, after, &format!("{rows}\nok"), "after")
     }
 
     /// A transaction that fails so leaves nothing, not even within its own connection.
     fn rolls_back(&self, fault: &str, words: &[&str]) -> anyhow::Result<()> {
-        self.during(fault, || {
+        self.during(fault, WITHOUT, || {
             let done = self.sql(&self.scene.cgroup, &(TWO_ROWS.to_owned() + COUNT))?;
             ensure!(done.code != Some(0), "{fault}: it has noticed nothing");
             ensure!(done.output.trim() == "1", "{fault}: rows are there: {}", done.output);
@@ -85,9 +87,20 @@ fn sqlite_rolls_back_when_syncing_fails() -> anyhow::Result<()> {
     Database::new()?.rolls_back(fault, &["disk I/O error (10)"])
 }
 
+/// The first row's failure has ended the transaction, so the second row is one by itself.
+fn sqlite_takes_what_follows_a_failure_by_itself() -> anyhow::Result<()> {
+    let database = Database::new()?;
+    database.during("disk --is full --max 1", "1\n3\n4\n10", || {
+        let done = database.sql(&database.scene.cgroup, &(TWO_ROWS.to_owned() + COUNT))?;
+        ensure!(done.output.trim() == "2", "not one of two: {}", shown(&done));
+        let words = ["line 2: database or disk is full (13)", "cannot commit - no transaction is active"];
+        ensure_complains(&done, &words)
+    })
+}
+
 fn sqlite_does_not_open_what_cannot_be_read() -> anyhow::Result<()> {
     let database = Database::new()?;
-    database.during("errno --syscalls read,pread64 --error EIO", || {
+    database.during("errno --syscalls read,pread64 --error EIO", WITHOUT, || {
         let done = database.sql(&database.scene.cgroup, COUNT)?;
         ensure!(done.code != Some(0) && done.output.is_empty(), "it has read: {}", done.output);
         ensure_complains(&done, &["disk I/O error"])

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use super::{Scene, ensure_complains, ensure_logged, ensure_says, shown};
 use crate::{
@@ -119,6 +120,8 @@ fn nginx_lets_wait_when_it_cannot_accept() -> anyhow::Result<()> {
     let fault = scene.inject("fds")?;
     let impatient = fetch(&scene, &scene.beside, HURT, "2")?;
     ensure!(impatient.code == Some(TIMED_OUT), "{}", shown(&impatient));
+    // It is connected all the same.
+    scene.netns.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, HURT)))?.context("connecting")?;
     let url = url(HURT);
     let words = ["curl", "--silent", "--show-error", "--max-time", "40", "--write-out", STATUS, &url];
     let patient = Client::start(&scene.netns, &scene.beside, &words, "")?;
