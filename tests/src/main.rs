@@ -96,6 +96,7 @@ fn main() -> ExitCode {
     match &std::env::args().collect::<Vec<_>>()[..] {
         [_, verb, arguments @ ..] if verb == victim::calls::VERB => return victim::calls::main(arguments),
         [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
+        [_, verb, cgroup] if verb == calls::missed::VERB => return calls::missed::main(cgroup.as_ref()),
         [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
         _ => {}
     }

@@ -198,6 +198,10 @@ pub const HTTP_CALLS: &[Need] = &[CURL, NGINX, Need::Root, Need::Kernel(Capabili
 pub const POSTGRES: &[Need] =
     &[Need::Postgres, SETPRIV, Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
 
+/// To be preempted within a program that meets a call.
+pub const PREEMPTIBLE: &[Need] = &[Need::Root, PREEMPTION, Need::Kernel(Capability::FmodRetSyscall)];
+
+const PREEMPTION: Need = Need::Command("grep -E [(](full|lazy)[)] /sys/kernel/debug/sched/preempt");
 const STRACE_TOO: Need = Need::Command("strace -V");
 const INGRESS_TOO: Need = Need::Kernel(Capability::CgroupSkb);
 const CURL: Need = Need::Command("curl --version");
