@@ -10,6 +10,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, ensure};
@@ -70,7 +71,10 @@ impl Scene {
         Server::start(&self.netns, cgroup, command)
     }
 
+    /// Has it happen to the target. One begins at a time: loading it takes all that an emulated processor has.
     fn inject(&self, fault: &str) -> anyhow::Result<Fault> {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         println!("kchaos inject {fault}");
         Ok(Fault(controller::inject(&format!("{fault} --on {}", self.cgroup.target()))?))
     }

@@ -74,10 +74,6 @@ fn two<'a>(scene: &'a Scene, fsync: &'static str) -> [Store<'a>; 2] {
     [store("hurt", &scene.cgroup), store("spared", &scene.beside)]
 }
 
-fn full(scene: &Scene) -> String {
-    format!("disk --is full --paths {}/", data(scene).display())
-}
-
 /// What it answers to what it refuses.
 const MISCONF: &str = "MISCONF Errors writing to the AOF file: No space left on device";
 
@@ -88,7 +84,7 @@ fn redis_refuses_writes_while_the_disk_is_full() -> anyhow::Result<()> {
     let [hurt, spared] = two(&scene, "everysec");
     let (server, _spared) = (hurt.start()?, spared.start()?);
     hurt.says(&["SET", "before", "1"], "OK", "before")?;
-    let fault = scene.inject(&full(&scene))?;
+    let fault = scene.inject(&format!("disk --is full --paths {}/", data(&scene).display()))?;
     hurt.says(&["SET", "first", "1"], "OK", "during, the first")?;
     wait_until("it refuses writes", || Ok(hurt.tell(&["SET", "later", "1"])?.output.contains("MISCONF")))?;
     for refused in [&["SET", "later", "1"][..], &["DEL", "before"], &["PING"]] {
@@ -114,7 +110,8 @@ fn redis_that_syncs_always_ends_when_the_disk_is_full() -> anyhow::Result<()> {
     let [hurt, spared] = two(&scene, "always");
     let (server, _spared) = (hurt.start()?, spared.start()?);
     hurt.says(&["SET", "before", "1"], "OK", "before")?;
-    let fault = scene.inject(&full(&scene))?;
+    let write = "errno --syscalls write --error ENOSPC";
+    let fault = scene.inject(&format!("{write} --paths {}/", data(&scene).display()))?;
     let lost = hurt.tell(&["SET", "lost", "1"])?;
     ensure!(lost.code != Some(0) && !lost.output.contains("OK"), "it said yes: {}", shown(&lost));
     let status = server.ended()?;

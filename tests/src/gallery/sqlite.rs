@@ -90,7 +90,8 @@ fn sqlite_rolls_back_when_syncing_fails() -> anyhow::Result<()> {
 /// The first row's failure has ended the transaction, so the second row is one by itself.
 fn sqlite_takes_what_follows_a_failure_by_itself() -> anyhow::Result<()> {
     let database = Database::new()?;
-    database.during("disk --is full --max 1", "1\n3\n4\n10", || {
+    let fault = "errno --syscalls write,pwrite64 --error ENOSPC --max 1";
+    database.during(fault, "1\n3\n4\n10", || {
         let done = database.sql(&database.scene.cgroup, &(TWO_ROWS.to_owned() + COUNT))?;
         ensure!(done.output.trim() == "2", "not one of two: {}", shown(&done));
         let words = ["line 2: database or disk is full (13)", "cannot commit - no transaction is active"];

@@ -103,7 +103,8 @@ fn two(scene: &Scene) -> anyhow::Result<(Web, Web)> {
 fn nginx_answers_500_when_it_cannot_open_a_file() -> anyhow::Result<()> {
     let scene = Scene::new()?;
     let (hurt, spared) = two(&scene)?;
-    let fault = scene.inject(&format!("fds --paths {}/", scene.folder.path().display()))?;
+    let open = "errno --syscalls openat --error EMFILE";
+    let fault = scene.inject(&format!("{open} --paths {}/", scene.folder.path().display()))?;
     let done = hurt.fetch(&scene, &scene.beside)?;
     ensure!(done.code == Some(0) && done.output.ends_with("500"), "{}", shown(&done));
     ensure_complains(&done, &["500 Internal Server Error"])?;
