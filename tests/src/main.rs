@@ -14,6 +14,7 @@ mod experiment;
 mod fault_point;
 mod flow;
 mod foreign;
+mod gallery;
 mod injection;
 mod lab;
 mod lag;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     match &std::env::args().collect::<Vec<_>>()[..] {
         [_, verb, arguments @ ..] if verb == victim::calls::VERB => return victim::calls::main(arguments),
         [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
+        [_, verb, cgroup] if verb == calls::missed::VERB => return calls::missed::main(cgroup.as_ref()),
         [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
         _ => {}
     }
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
         report::tests(),
         experiment::tests(),
         clients::tests(),
+        gallery::tests(),
         docker::tests(),
         capability::tests(),
         programs::tests(),

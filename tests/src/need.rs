@@ -8,7 +8,7 @@ use std::{
 
 use kchaos::{fault::capability::Capability, kernel::probe::probe, target::Netns};
 
-use crate::{docker, lab, tun};
+use crate::{docker, gallery, lab, tun};
 
 /// One thing a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Need {
     Command(&'static str),
     /// A device without link layer, of which we are the other end.
     Tun,
+    /// The server of PostgreSQL, which Debian has outside of the path.
+    Postgres,
     /// Something of the kernel.
     Kernel(Capability),
 }
@@ -190,6 +192,22 @@ pub const RESOLVER: &[Need] = &[DIGS, DNSMASQ, Need::Root, Need::Kernel(Capabili
 /// The same where calls can be refused.
 pub const RESOLVER_SOCK: &[Need] = &[DIGS, DNSMASQ, Need::Root, Need::Kernel(Capability::SockAddr)];
 
+/// To meddle with the files of a database that is a library.
+pub const SQLITE: &[Need] = &[SQLITE_SHELL, Need::Root, Need::Kernel(Capability::Lsm)];
+/// The same where no hook is.
+pub const SQLITE_SYSCALL: &[Need] = &[SQLITE_SHELL, Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
+/// To meddle with Redis's files.
+pub const REDIS_FILES: &[Need] = &[REDIS_CLIENT, REDIS_SERVER, Need::Root, Need::Kernel(Capability::Lsm)];
+/// To meddle with the calls of nginx, or of who asks it.
+pub const HTTP_CALLS: &[Need] = &[CURL, NGINX, Need::Root, Need::Kernel(Capability::Lsm)];
+/// To meddle with calls of PostgreSQL that no hook sees.
+pub const POSTGRES: &[Need] =
+    &[Need::Postgres, SETPRIV, Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
+
+/// To be preempted within a program that meets a call.
+pub const PREEMPTIBLE: &[Need] = &[Need::Root, PREEMPTION, Need::Kernel(Capability::FmodRetSyscall)];
+
+const PREEMPTION: Need = Need::Command("grep -E [(](full|lazy)[)] /sys/kernel/debug/sched/preempt");
 const STRACE_TOO: Need = Need::Command("strace -V");
 const INGRESS_TOO: Need = Need::Kernel(Capability::CgroupSkb);
 const CURL: Need = Need::Command("curl --version");
@@ -197,6 +215,8 @@ const NGINX: Need = Need::Command("nginx -v");
 const REDIS_CLIENT: Need = Need::Command("redis-benchmark --version");
 const REDIS_SERVER: Need = Need::Command("redis-check-rdb --version");
 const DIGS: Need = Need::Command("dig -v");
+const SQLITE_SHELL: Need = Need::Command("sqlite3 --version");
+const SETPRIV: Need = Need::Command("setpriv --version");
 const DNSMASQ: Need = Need::Command("dnsmasq --version");
 
 /// To lose a container's packets.
@@ -209,6 +229,7 @@ impl fmt::Display for Need {
             Self::Docker => f.write_str("Docker"),
             Self::Command(command) => write!(f, "`{}`", command.replace('\n', "; ")),
             Self::Tun => f.write_str("tun"),
+            Self::Postgres => f.write_str("PostgreSQL"),
             Self::Kernel(capability) => write!(f, "{capability}"),
         }
     }
@@ -223,6 +244,7 @@ fn missing_because(need: Need) -> Option<String> {
     match need {
         Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "we are somebody else".into()),
         Need::Tun => tun::missing_because(),
+        Need::Postgres => gallery::postgres::folder().err().map(|error| format!("{error:#}")),
         Need::Docker => docker::daemon().as_ref().err().cloned(),
         Need::Command(command) => {
             let tried = Netns::create().map_err(Into::into).and_then(|netns| lab::run_in(&netns, command));

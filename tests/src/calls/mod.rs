@@ -1,9 +1,11 @@
 //! Faults of system calls: that each call which a mechanism can meet fails as asked, once, and without an effect.
 
 pub mod act;
+mod counted;
 mod effects;
 mod filter;
 mod matrix;
+pub mod missed;
 mod own;
 mod prepare;
 mod ring;
@@ -36,8 +38,11 @@ use crate::{
 use stage::{Made, Making};
 
 pub fn tests() -> Vec<Test> {
-    [matrix::tests(), effects::tests(), filter::tests()].concat()
+    [matrix::tests(), effects::tests(), filter::tests(), counted::tests(), missed::tests()].concat()
 }
+
+/// Nobody renews it.
+const LEASE: Duration = Duration::from_secs(300);
 
 /// A fault and its parameters.
 type Wish = (&'static str, Vec<(&'static str, String)>);
@@ -96,8 +101,7 @@ impl Scene {
 
     /// What would be done about these wishes by one mechanism.
     fn plan(&self, wishes: &[Wish], forced: Option<Mechanism>) -> anyhow::Result<Plan> {
-        let plans = self.plans(&[wishes.to_vec()], forced)?;
-        plans.into_iter().next().context("one plan")?
+        self.plan_with(wishes, &Options { forced, ..Options::default() })
     }
 
     /// The same for several, each alone, of a kernel that is probed once.
@@ -106,19 +110,27 @@ impl Scene {
         all: &[Vec<Wish>],
         forced: Option<Mechanism>,
     ) -> anyhow::Result<Vec<anyhow::Result<Plan>>> {
+        self.plans_with(all, &Options { forced, ..Options::default() })
+    }
+
+    /// What would be done about these wishes, with options.
+    fn plan_with(&self, wishes: &[Wish], options: &Options) -> anyhow::Result<Plan> {
+        self.plans_with(&[wishes.to_vec()], options)?.into_iter().next().context("one plan")?
+    }
+
+    fn plans_with(&self, all: &[Vec<Wish>], options: &Options) -> anyhow::Result<Vec<anyhow::Result<Plan>>> {
         let faults = |wishes: &Vec<Wish>| wishes.iter().map(fault).collect::<anyhow::Result<Vec<_>>>();
         let all = all.iter().map(faults).collect::<anyhow::Result<Vec<_>>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let scope = runtime.block_on(target::resolve(&[], &[self.cgroup.target().parse()?], &[]))?;
-        let options = Options { forced, ..Options::default() };
-        let capabilities = LiveKernel::default().capabilities(&wanted(&all.concat(), &options))?;
-        Ok(all.iter().map(|faults| Ok(plan(faults, &scope, &capabilities, &options)?)).collect())
+        let capabilities = LiveKernel::default().capabilities(&wanted(&all.concat(), options))?;
+        Ok(all.iter().map(|faults| Ok(plan(faults, &scope, &capabilities, options)?)).collect())
     }
 
     /// Has them happen.
     fn armed(&self, wishes: &[Wish], forced: Option<Mechanism>) -> anyhow::Result<LiveInjection> {
         let mut injection = LiveKernel::default().inject("test", &self.plan(wishes, forced)?)?;
-        injection.arm(Duration::from_secs(300))?;
+        injection.arm(LEASE)?;
         Ok(injection)
     }
 }

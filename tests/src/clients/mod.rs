@@ -6,14 +6,20 @@ mod redis;
 mod resolver;
 
 use std::{
-    path::Path,
-    process::{Child, Command, Output, Stdio},
+    env,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use kchaos::target::Netns;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     Test,
@@ -58,12 +64,7 @@ impl Scene {
 
     /// A client inside, in a cgroup.
     fn client(&self, cgroup: &Cgroup, words: &[&str]) -> anyhow::Result<Client> {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]);
-        let mut command = within(&cgroup.dir, &command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = self.lab.inside.run(|| command.spawn())?.with_context(|| words.join(" "))?;
-        Ok(Client(child))
+        Client::start(&self.lab.inside, cgroup, words, "")
     }
 }
 
@@ -77,8 +78,15 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -
     Ok(())
 }
 
+/// Where the path has a program.
+pub fn find(program: &str) -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+    found.with_context(|| format!("no {program}"))
+}
+
 /// The same within a cgroup, from its very beginning: a socket belongs to the cgroup that it was made in.
-fn within(cgroup: &Path, program: &Command) -> Command {
+pub fn within(cgroup: &Path, program: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(cgroup);
     shell.arg(program.get_program()).args(program.get_args());
@@ -90,18 +98,34 @@ fn within(cgroup: &Path, program: &Command) -> Command {
 }
 
 /// A client that runs.
-struct Client(Child);
+pub struct Client(Child);
 
 /// What came of a client.
-struct Done {
-    code: Option<i32>,
-    output: String,
-    said: String,
+pub struct Done {
+    /// `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub said: String,
 }
 
 impl Client {
+    /// Starts one in a network namespace and a cgroup; it is told what is in `input`.
+    pub fn start(netns: &Netns, cgroup: &Cgroup, words: &[&str], input: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        let mut command = within(&cgroup.dir, &command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = netns.run(|| command.spawn())?.with_context(|| words.join(" "))?;
+        let mut stdin = child.stdin.take().context("its standard input")?;
+        // Who does not listen ends before it has read this.
+        let _ = stdin.write_all(input.as_bytes());
+        Ok(Self(child))
+    }
+
     /// Waits until it has ended: each is told by an option of its own how long it may take.
-    fn done(self) -> anyhow::Result<Done> {
+    pub fn done(self) -> anyhow::Result<Done> {
         let Output { status, stdout, stderr } = self.0.wait_with_output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Done { code: status.code(), output: text(&stdout), said: text(&stderr) })
@@ -115,10 +139,11 @@ impl Client {
 }
 
 /// A server, ended when this goes.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Server {
-    fn start(netns: &Netns, cgroup: &Cgroup, command: Command) -> anyhow::Result<Self> {
+    /// Starts one in a network namespace and a cgroup.
+    pub fn start(netns: &Netns, cgroup: &Cgroup, command: Command) -> anyhow::Result<Self> {
         let mut command = within(&cgroup.dir, &command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let name = format!("{command:?}");
@@ -126,13 +151,25 @@ impl Server {
     }
 
     /// Waits until it answers.
-    fn answers(mut self, ask: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<Self> {
+    pub fn answers(mut self, ask: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<Self> {
         wait_until("the server answers", || {
             let ended = self.0.try_wait()?;
             ensure!(ended.is_none(), "the server has ended: {ended:?}");
             ask()
         })?;
         Ok(self)
+    }
+
+    /// Asks it to end, as an administrator would, and waits.
+    pub fn stop(self) -> anyhow::Result<ExitStatus> {
+        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT)?;
+        self.ended()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn ended(mut self) -> anyhow::Result<ExitStatus> {
+        wait_until("the server ends", || Ok(self.0.try_wait()?.is_some()))?;
+        Ok(self.0.wait()?)
     }
 }
 

@@ -1,11 +1,11 @@
 //! redis-cli and redis-benchmark ask a Redis.
 
-use std::{env, net::IpAddr, os::unix::fs::symlink, path::PathBuf, process::Command, thread, time::Duration};
+use std::{net::IpAddr, os::unix::fs::symlink, process::Command, thread, time::Duration};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
-use super::{Client, Scene, Server, wait_until};
+use super::{Client, Scene, Server, find, wait_until};
 use crate::{
     Test,
     controller::exit,
@@ -91,12 +91,6 @@ fn ask(scene: &Scene, cgroup: &Cgroup, address: IpAddr, words: &[&str]) -> anyho
     let address = address.to_string();
     let done = scene.client(cgroup, &[&["redis-cli", "-h", &address][..], words].concat())?.done()?;
     Ok(done.output.trim().to_owned())
-}
-
-fn find(program: &str) -> anyhow::Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
-    found.with_context(|| format!("no {program}"))
 }
 
 /// A few of some thousand answers have to wait until TCP sends again; most do not.

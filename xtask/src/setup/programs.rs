@@ -1,6 +1,11 @@
 //! Programs that the tests and benchmarks start.
 
-use std::{fs::File, io::Read as _, path::Path, process::Command};
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 
@@ -17,7 +22,7 @@ struct Program {
     needed: fn(Need) -> bool,
 }
 
-const PROGRAMS: [Program; 14] = [
+const PROGRAMS: [Program; 15] = [
     Program { name: "dockerd", package: "docker.io", needed: Need::tests },
     Program { name: "docker", package: "docker.io", needed: Need::tests },
     Program { name: "busybox", package: "busybox-static", needed: |need| need.tests() || need.guests() },
@@ -27,6 +32,7 @@ const PROGRAMS: [Program; 14] = [
     // A name server without a service; and Redis's server by another name, without one either.
     Program { name: "dnsmasq", package: "dnsmasq-base", needed: Need::tests },
     Program { name: "redis-check-rdb", package: "redis-tools", needed: Need::tests },
+    Program { name: "sqlite3", package: "sqlite3", needed: Need::tests },
     Program { name: "curl", package: "curl", needed: Need::tests },
     Program { name: "strace", package: "strace", needed: Need::tests },
     Program { name: "iperf3", package: "iperf3", needed: Need::benchmarks },
@@ -35,8 +41,11 @@ const PROGRAMS: [Program; 14] = [
     Program { name: "xz", package: "xz-utils", needed: Need::guests },
 ];
 
-/// A web server, its package and the service in it, which shall not run.
-const NGINX: &str = "nginx";
+/// Servers that the tests start, the package and the service of that name, which shall not run.
+const SERVERS: [(&str, &str); 2] = [("nginx", "nginx"), ("postgres", "postgresql")];
+
+/// Debian has the versions of PostgreSQL beside one another, outside of the path.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// Installs the programs that are missing.
 pub(super) fn ensure(apt: &mut Apt, need: Need) -> Result<()> {
@@ -44,11 +53,11 @@ pub(super) fn ensure(apt: &mut Apt, need: Need) -> Result<()> {
     if !need.tests() {
         return Ok(());
     }
-    if is_there(NGINX) {
-        already(NGINX);
-        return Ok(());
+    let (there, missing): (Vec<_>, Vec<_>) = SERVERS.into_iter().partition(|(name, _)| is_there(name));
+    if !there.is_empty() {
+        already(there.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
     }
-    apt.install_without_service(NGINX)
+    missing.iter().try_for_each(|(_, package)| apt.install_without_service(package))
 }
 
 fn ensure_programs(apt: &mut Apt, need: Need) -> Result<()> {
@@ -72,9 +81,16 @@ fn ensure_programs(apt: &mut Apt, need: Need) -> Result<()> {
 
 /// The tests make containers' images from a busybox alone, so it must need no libraries.
 fn is_there(name: &str) -> bool {
-    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
-    let file = toolchain::find(name).or_else(|| folders.into_iter().find(|file| file.is_file()));
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from).into_iter();
+    let mut files = folders.chain(postgresql()).map(|folder| folder.join(name));
+    let file = toolchain::find(name).or_else(|| files.find(|file| file.is_file()));
     file.is_some_and(|file| name != "busybox" || is_static(&file))
+}
+
+/// Where each version of PostgreSQL has its programs.
+fn postgresql() -> impl Iterator<Item = PathBuf> {
+    let versions = fs::read_dir(POSTGRESQL).into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin"))
 }
 
 /// A program that needs an interpreter names it near its beginning.
