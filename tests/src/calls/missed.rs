@@ -18,12 +18,13 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{errno, one_at_a_time, stage::raw_named};
+use super::{errno, stage::raw_named};
 use crate::{
     Test,
     controller::{self, exit},
     lab::Cgroup,
     tests,
+    turn::at_calls,
     victim::Victim,
 };
 
@@ -39,7 +40,7 @@ const TIMES: u32 = 4_000;
 /// Who is interrupted within the program, and who interrupts: no call of theirs succeeds but those that the kernel says it
 /// has missed.
 fn a_call_that_a_program_missed_is_counted() -> anyhow::Result<()> {
-    let _alone = one_at_a_time();
+    let _alone = at_calls();
     let cgroup = Cgroup::new()?;
     let _resident = Victim::start_in(&Netns::current()?, Some(&cgroup.dir))?;
     ensure!(succeeded(&cgroup)? >= u64::from(TIMES), "before");

@@ -10,7 +10,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context, ensure};
@@ -22,6 +22,7 @@ use crate::{
     clients::{Client, Done, Server},
     controller::{self, Running, exit},
     lab::{self, Cgroup},
+    turn::at_calls,
     victim::Victim,
 };
 
@@ -75,18 +76,24 @@ impl Scene {
     fn inject(&self, fault: &str) -> anyhow::Result<Fault> {
         static ONE: Mutex<()> = Mutex::new(());
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Met at its function, where a kprobe of another test would be kept from answering.
+        let turn = fault.contains("fsync").then(at_calls);
         println!("kchaos inject {fault}");
-        Ok(Fault(controller::inject(&format!("{fault} --on {}", self.cgroup.target()))?))
+        let running = controller::inject(&format!("{fault} --on {}", self.cgroup.target()))?;
+        Ok(Fault { running, _turn: turn })
     }
 }
 
 /// A fault that is on.
-struct Fault(Running);
+struct Fault {
+    running: Running,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
 
 impl Fault {
     /// Ends it. It has hit something.
     fn end(self) -> anyhow::Result<()> {
-        let ended = self.0.interrupt()?;
+        let ended = self.running.interrupt()?;
         ended.ensure_code(exit::OK)?;
         let injected = ended.outcome("injected")?;
         println!("kchaos: injected {injected}");
