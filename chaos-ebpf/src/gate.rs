@@ -105,6 +105,13 @@ fn any_by(
     None
 }
 
+/// Whether what was judged a while ago may still happen: the lease may have ended since.
+#[inline(always)]
+pub fn still_holds() -> bool {
+    // SAFETY: the helper has no preconditions.
+    is_live(unsafe { bpf_ktime_get_ns() }) != 0
+}
+
 /// [`question::LIVE`] if the lease is live.
 #[inline(always)]
 fn is_live(now_ns: u64) -> u32 {

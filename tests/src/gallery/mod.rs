@@ -75,9 +75,9 @@ impl Scene {
     /// Has it happen to the target. One begins at a time: loading it takes all that an emulated processor has.
     fn inject(&self, fault: &str) -> anyhow::Result<Fault> {
         static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Met at its function, where a kprobe of another test would be kept from answering.
         let turn = fault.contains("fsync").then(at_calls);
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         println!("kchaos inject {fault}");
         let running = controller::inject(&format!("{fault} --on {}", self.cgroup.target()))?;
         Ok(Fault { running, _turn: turn })
