@@ -54,6 +54,11 @@ impl Counters {
     }
 }
 
+/// The sum of two rows of counters, place by place.
+fn sum<const N: usize>(one: [u64; N], other: [u64; N]) -> [u64; N] {
+    core::array::from_fn(|place| one[place] + other[place])
+}
+
 /// The largest errno a system call can return (include/linux/err.h, MAX_ERRNO, 6.18).
 pub const MAX_ERRNO: i64 = 4095;
 
@@ -169,6 +174,12 @@ crate::pod! {
 impl CallCounts {
     /// Nothing yet.
     pub const ZERO: Self = Self { calls: [0; CLASSES], failed: [0; CLASSES] };
+
+    /// The sum of two, field by field.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { calls: sum(self.calls, other.calls), failed: sum(self.failed, other.failed) }
+    }
 }
 
 crate::pod! {
@@ -184,6 +195,12 @@ crate::pod! {
 impl ErrorCounts {
     /// Nothing yet.
     pub const ZERO: Self = Self { returned: [0; ERRNOS], injected: [0; ERRNOS] };
+
+    /// The sum of two, field by field.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { returned: sum(self.returned, other.returned), injected: sum(self.injected, other.injected) }
+    }
 }
 
 crate::pod! {
@@ -206,6 +223,18 @@ impl TcpCounts {
     /// Nothing yet.
     pub const ZERO: Self =
         Self { connects: 0, connected: 0, accepted: 0, resets_sent: 0, resets_received: 0 };
+
+    /// The sum of two, field by field.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            connects: self.connects + other.connects,
+            connected: self.connected + other.connected,
+            accepted: self.accepted + other.accepted,
+            resets_sent: self.resets_sent + other.resets_sent,
+            resets_received: self.resets_received + other.resets_received,
+        }
+    }
 }
 
 /// How many signals there are, and 0 for none (include/uapi/asm-generic/signal.h, _NSIG, 6.18).
@@ -224,6 +253,12 @@ crate::pod! {
 impl TaskCounts {
     /// Nothing yet.
     pub const ZERO: Self = Self { exits: [0; SIGNALS], signals: [0; SIGNALS] };
+
+    /// The sum of two, field by field.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { exits: sum(self.exits, other.exits), signals: sum(self.signals, other.signals) }
+    }
 }
 
 crate::pod! {

@@ -30,7 +30,7 @@ use crate::{
         CallFault, Fault,
         clause::{Clauses, Side},
         jitter,
-        plan::{Attachment, Parameters, Plan},
+        plan::{Attachment, Parameters, Plan, PlannedTarget},
     },
     steady::calls,
 };
@@ -113,6 +113,30 @@ impl Globals {
             point: AT_FUNCTIONS,
             steady: SteadyGlobals::NOTHING,
             probe,
+        }
+    }
+
+    /// No rule, and counters for targets in so many slots.
+    pub fn of_counters(
+        levels: Levels,
+        slots: u32,
+        sockets: SockLayout,
+        calls: CallLayout,
+        steady: SteadyGlobals,
+    ) -> Self {
+        Self {
+            levels,
+            slots,
+            rules: 1,
+            net: NetConfig::NONE,
+            by_segment: 0,
+            copy: new_copy_mark(),
+            kernel_log: false,
+            layout: sockets,
+            calls,
+            point: AT_FUNCTIONS,
+            steady,
+            probe: ProbeGlobals::NOBODY,
         }
     }
 
@@ -228,14 +252,20 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     fill_parameters(ebpf, plan)?;
     fill_calls(ebpf, plan)?;
     fill_leaps(ebpf, plan)?;
-    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
-    for target in &plan.targets {
-        let entry = Wire(target.entry);
-        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
-    }
+    fill_targets(ebpf, &plan.targets)?;
     fill_prefixes(ebpf, &plan.clauses)?;
     fill_names(ebpf, &plan.clauses)?;
     fill_ports(ebpf, &plan.clauses)
+}
+
+/// Whom it concerns.
+pub fn fill_targets(ebpf: &mut Ebpf, planned: &[PlannedTarget]) -> Result<(), KernelError> {
+    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
+    for target in planned {
+        let entry = Wire(target.entry);
+        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
+    }
+    Ok(())
 }
 
 /// Each program finds what it needs in its own map, by rule.
