@@ -19,6 +19,7 @@ mod lab;
 mod lag;
 mod need;
 mod net;
+mod observe;
 mod offload;
 mod programs;
 mod qdisc;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
     }
     match &std::env::args().collect::<Vec<_>>()[..] {
         [_, verb, arguments @ ..] if verb == victim::calls::VERB => return victim::calls::main(arguments),
+        [_, verb, arguments @ ..] if verb == victim::chore::VERB => return victim::chore::main(arguments),
         [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
         [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
         _ => {}
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         surroundings::tests(),
         report::tests(),
         experiment::tests(),
+        observe::tests(),
         clients::tests(),
         docker::tests(),
         capability::tests(),

@@ -28,7 +28,8 @@ pub fn steady_exits(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// A thread takes a signal that it is given: `TP_PROTO(int sig, …)` (include/trace/events/signal.h, 6.1 to 7.3).
+/// A thread takes a signal that it is given: `TP_PROTO(int sig, …)` (include/trace/events/signal.h, 6.1 to 7.3). One that
+/// ends a process comes as SIGKILL, to each of its threads (kernel/signal.c, `complete_signal`, 6.18).
 #[raw_tracepoint(tracepoint = "signal_deliver")]
 pub fn steady_signals(ctx: RawTracePointContext) -> i32 {
     let signal: u64 = ctx.arg(0);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aya::Ebpf;
+use chaos_common::steady::ErrorCounts;
 
 use super::{
     Injection, KernelError, KernelLog, Rollback, attach,
@@ -113,6 +114,11 @@ impl LiveInjection {
     /// How often, on the whole host, the kernel ran no program of a call fault because it ran already on that CPU.
     pub fn recursion_misses(&self) -> Result<u64, KernelError> {
         self.calls.recursion_misses(self.ebpf.as_ref().ok_or_else(ended)?)
+    }
+
+    /// Errors by slot: what faults gave to calls, and where system calls are counted what all of them returned.
+    pub fn errors(&mut self) -> Result<Vec<ErrorCounts>, KernelError> {
+        counters::errors(self.ebpf.as_mut().ok_or_else(ended)?, self.slots)
     }
 
     /// What came of all delays of calls, if there are any.

@@ -19,7 +19,6 @@ pub fn rows(activity: &Activity, seconds: f64) -> Vec<(&'static str, String)> {
         ("received bytes", byte_rate(net.map(|net| net.rx_bytes))),
         ("calls", rate(calls.map(|calls| calls.total))),
         ("failed", rate(calls.map(|calls| calls.failed))),
-        ("injected errors", rate(calls.map(|calls| calls.injected.values().sum()))),
         ("connects", rate(tcp.map(|tcp| tcp.connects))),
         ("accepted", rate(tcp.map(|tcp| tcp.accepted))),
         ("resets sent", rate(tcp.map(|tcp| tcp.resets_sent))),

@@ -69,10 +69,9 @@ pub struct Calls {
     pub failed: u64,
     /// By class.
     pub by_class: BTreeMap<&'static str, Class>,
-    /// Errors by name, those that faults gave included; `other` are those without one.
+    /// Errors by name, those that faults gave included: an injection counts them, not who observes. `other` are those
+    /// without a name.
     pub errors: BTreeMap<String, u64>,
-    /// Errors that faults gave, by name.
-    pub injected: BTreeMap<String, u64>,
 }
 
 /// Calls of a class.
@@ -132,7 +131,7 @@ pub struct Processes {
     pub exits: u64,
     /// Those that a signal ended, by its name.
     pub killed: BTreeMap<String, u64>,
-    /// Signals that threads were given, by name.
+    /// Signals that threads took, by name. One that ends a process is SIGKILL to each of its threads.
     pub signals: BTreeMap<String, u64>,
 }
 
@@ -212,7 +211,6 @@ fn calls(earlier: (CallCounts, ErrorCounts), later: (CallCounts, ErrorCounts)) -
         failed: classes.iter().map(|class| class.failed).sum(),
         by_class: NAMES.into_iter().zip(classes).collect(),
         errors: named(&earlier.1.returned, &later.1.returned, error)?,
-        injected: named(&earlier.1.injected, &later.1.injected, error)?,
     })
 }
 
@@ -366,14 +364,13 @@ mod tests {
         let (mut counts, mut errors) = (CallCounts::ZERO, ErrorCounts::ZERO);
         let earlier = SlotReading { calls: Some(counts), errors: Some(errors), ..nothing() };
         (counts.calls[0], counts.calls[2], counts.failed[2]) = (7, 3, 3);
-        (errors.returned[5], errors.returned[0], errors.injected[5]) = (2, 1, 1);
+        (errors.returned[5], errors.returned[0]) = (2, 1);
         let later = SlotReading { calls: Some(counts), errors: Some(errors), ..nothing() };
         let calls = between(earlier.clone(), later.clone()).calls.unwrap();
         assert_eq!((calls.total, calls.failed), (10, 3));
         assert_eq!(calls.by_class["fsync"], Class { calls: 3, failed: 3 });
         assert_eq!(calls.by_class["mem"], Class { calls: 0, failed: 0 });
         assert_eq!(calls.errors, [("EIO".into(), 2), ("other".into(), 1)].into());
-        assert_eq!(calls.injected, [("EIO".into(), 1)].into());
         assert_eq!(between(later, earlier).calls, None, "a counter that goes backwards");
     }
 
