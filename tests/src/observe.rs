@@ -136,7 +136,7 @@ fn observe_counts_calls_by_class_and_error() -> anyhow::Result<()> {
         ("munmap", 8),
         ("kill", 11),
         ("close", 12),
-        ("unlinkat", 13),
+        ("look-nowhere", 13),
     ];
     let observed = siblings.observe("", || busy.do_all(&chores).map(drop))?;
     for (class, calls, failed) in [
