@@ -78,8 +78,30 @@ pub mod program {
         STEADY_INGRESS = "steady_ingress",
         /// raw_tp sys_exit: counts only.
         STEADY_SYSCALLS = "steady_syscalls",
+        /// raw_tp sys_enter: notes the time only.
+        STEADY_CALL_BEGINS = "steady_call_begins",
         /// raw_tp tcp_retransmit_skb: counts only.
         STEADY_RETRANSMITS = "steady_retransmits",
+        /// raw_tp inet_sock_set_state: counts only.
+        STEADY_CONNECTIONS = "steady_connections",
+        /// raw_tp tcp_send_reset: counts only.
+        STEADY_RESETS_SENT = "steady_resets_sent",
+        /// raw_tp tcp_receive_reset: counts only.
+        STEADY_RESETS_RECEIVED = "steady_resets_received",
+        /// raw_tp tcp_probe: counts only.
+        STEADY_ROUND_TRIPS = "steady_round_trips",
+        /// raw_tp sched_process_exit: counts only.
+        STEADY_EXITS = "steady_exits",
+        /// raw_tp signal_deliver: counts only.
+        STEADY_SIGNALS = "steady_signals",
+        /// raw_tp sched_wakeup and sched_wakeup_new: notes the time only.
+        STEADY_WAKEUPS = "steady_wakeups",
+        /// raw_tp sched_switch: counts only.
+        STEADY_SWITCHES = "steady_switches",
+        /// raw_tp block_rq_issue: notes the time only.
+        STEADY_BLOCK_ISSUES = "steady_block_issues",
+        /// raw_tp block_rq_complete: counts only.
+        STEADY_BLOCK_ENDS = "steady_block_ends",
         /// lsm file_open: counts a probe's processes.
         PROBE_LSM = "probe_lsm",
         /// For fmod_ret: returns what the probe asks for to its own processes.
@@ -148,6 +170,22 @@ pub mod map {
         DUPLICATIONS = "DUPLICATIONS",
         /// slot → [`Counters`](crate::Counters), per CPU.
         STEADY = "STEADY",
+        /// slot → [`CallCounts`](crate::steady::CallCounts), per CPU.
+        STEADY_CALLS = "STEADY_CALLS",
+        /// slot → [`ErrorCounts`](crate::steady::ErrorCounts), per CPU.
+        STEADY_ERRORS = "STEADY_ERRORS",
+        /// slot → [`TcpCounts`](crate::steady::TcpCounts), per CPU.
+        STEADY_TCP = "STEADY_TCP",
+        /// slot → [`TaskCounts`](crate::steady::TaskCounts), per CPU.
+        STEADY_TASKS = "STEADY_TASKS",
+        /// [slot × series](crate::steady::histogram_index) → [`Histogram`](crate::steady::Histogram).
+        STEADY_TIMES = "STEADY_TIMES",
+        /// Thread in a call → [`Since`](crate::steady::Since).
+        CALLING_SINCE = "CALLING_SINCE",
+        /// Thread that could run → [`Since`](crate::steady::Since).
+        RUNNABLE_SINCE = "RUNNABLE_SINCE",
+        /// `struct request` → [`Since`](crate::steady::Since).
+        ISSUED_SINCE = "ISSUED_SINCE",
         /// [`CallKey`](crate::syscall::CallKey) → [`CallEntry`](crate::syscall::CallEntry).
         CALLS = "CALLS",
         /// rule → [`CallEffect`](crate::syscall::CallEffect).
@@ -188,6 +226,12 @@ pub mod global {
         COPY = "COPY",
         /// [`SockLayout`](crate::steady::SockLayout).
         SOCK_LAYOUT = "SOCK_LAYOUT",
+        /// [`SteadyLayout`](crate::steady::SteadyLayout).
+        STEADY_LAYOUT = "STEADY_LAYOUT",
+        /// [`CallClasses`](crate::steady::CallClasses).
+        CALL_CLASSES = "CALL_CLASSES",
+        /// `u32`: whether calls are timed.
+        CALLS_TIMED = "CALLS_TIMED",
         /// [`CallLayout`](crate::syscall::CallLayout).
         CALL_LAYOUT = "CALL_LAYOUT",
         /// [`CallPoint`](crate::syscall::CallPoint); another for each load.

@@ -15,7 +15,10 @@ use chaos_common::{
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
     sleep::{SLOTS as SLEEPERS, SleepConfig, SleepRequest, SleepState, SleepStats},
     sock::Refusal,
-    steady::SockLayout,
+    steady::{
+        CallClasses, CallCounts, ErrorCounts, GOING_ON, Histogram, Since, SockLayout, SteadyLayout,
+        TaskCounts, TcpCounts, series,
+    },
     syscall::{
         CallEffect, CallEntry, CallFilter, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable,
         REMEMBERED, Remembered,
@@ -122,6 +125,38 @@ pub static HEADERS: PerCpuArray<[u8; HEADER_BYTES]> = PerCpuArray::with_max_entr
 #[map]
 pub static STEADY: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
 
+/// Their system calls.
+#[map]
+pub static STEADY_CALLS: PerCpuArray<CallCounts> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
+
+/// The errors of these, and those that faults gave.
+#[map]
+pub static STEADY_ERRORS: PerCpuArray<ErrorCounts> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
+
+/// Their TCP connections.
+#[map]
+pub static STEADY_TCP: PerCpuArray<TcpCounts> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
+
+/// Their processes.
+#[map]
+pub static STEADY_TASKS: PerCpuArray<TaskCounts> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
+
+/// How long what they did took.
+#[map]
+pub static STEADY_TIMES: Array<Histogram> = Array::with_max_entries(MAX_SLOTS * series::COUNT, 0);
+
+/// Since when threads are in the call that they are in.
+#[map]
+pub static CALLING_SINCE: LruHashMap<u32, Since> = LruHashMap::with_max_entries(GOING_ON, 0);
+
+/// Since when threads could run that do not.
+#[map]
+pub static RUNNABLE_SINCE: LruHashMap<u32, Since> = LruHashMap::with_max_entries(GOING_ON, 0);
+
+/// Since when requests are with their device.
+#[map]
+pub static ISSUED_SINCE: LruHashMap<u64, Since> = LruHashMap::with_max_entries(GOING_ON, 0);
+
 /// Who wakes sleepers, and which of them there may be.
 #[map]
 pub static SLEEP_CONFIG: Array<SleepConfig> = Array::with_max_entries(1, 0);
@@ -189,6 +224,18 @@ pub static COPY: u32 = 0;
 /// Where this kernel keeps a socket's cgroup.
 #[unsafe(no_mangle)]
 pub static SOCK_LAYOUT: SockLayout = SockLayout::UNKNOWN;
+
+/// Where this kernel keeps what steady-state programs read.
+#[unsafe(no_mangle)]
+pub static STEADY_LAYOUT: SteadyLayout = SteadyLayout::UNKNOWN;
+
+/// What kind of work each system call is.
+#[unsafe(no_mangle)]
+pub static CALL_CLASSES: CallClasses = CallClasses::NONE;
+
+/// Whether calls are timed.
+#[unsafe(no_mangle)]
+pub static CALLS_TIMED: u32 = 0;
 
 /// Where this kernel keeps what a call is about.
 #[unsafe(no_mangle)]

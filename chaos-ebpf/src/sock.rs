@@ -169,8 +169,8 @@ fn option_gate(hook: usize, owner: Owner, clauses: impl Fn() -> u64) -> Option<u
 /// The rule that refuses, if any; its error is no organic one.
 #[inline(always)]
 fn counted(rule: Option<u32>, slot: u32) -> Option<u32> {
-    if rule.is_some() {
-        steady::injected_error(slot);
+    if let Some(refusal) = rule.and_then(|rule| REFUSALS.get(rule)) {
+        steady::injected_error(slot, refusal.retval().into());
     }
     rule
 }

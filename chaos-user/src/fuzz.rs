@@ -17,6 +17,7 @@ use crate::{
         },
     },
     kernel::{host, journal, sweep},
+    steady::cgroupfs,
     target::{Target, proc},
     units::{
         BadValue, CountRate, MAX_DURATION, NameSuffix, Occurrences, Offsets, Percent, Ports, parse_address,
@@ -97,6 +98,24 @@ pub fn journal(bytes: &[u8]) {
     let written = serde_json::to_vec(&entry).expect("plain data");
     assert_eq!(journal::parse(&written).expect("what we write"), entry);
     entry.residue.iter().for_each(|residue| drop(sweep::command(residue, None)));
+}
+
+/// Files of a cgroup.
+pub fn cgroup(text: &str) {
+    for key in ["anon", "usage_usec", "oom_kill"] {
+        if let Some(value) = cgroupfs::keyed(text, key) {
+            assert!(text.contains(&format!("{key} ")) && text.contains(&value.to_string()));
+        }
+    }
+    let stalls = cgroupfs::stalls(text);
+    let totals = [stalls.some_us, stalls.full_us].into_iter().flatten();
+    totals.for_each(|total| assert!(text.contains("total=") && text.contains(&total.to_string())));
+    if cgroupfs::io(text).is_some_and(|io| io != cgroupfs::Io::default()) {
+        assert!(["rbytes=", "wbytes=", "rios=", "wios="].iter().any(|key| text.contains(key)));
+    }
+    if let Some(number) = cgroupfs::number(text) {
+        assert!(text.contains(&number.to_string()));
+    }
 }
 
 /// What the host shows of its security.

@@ -20,6 +20,7 @@ mod lab;
 mod lag;
 mod need;
 mod net;
+mod observe;
 mod offload;
 mod programs;
 mod qdisc;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     }
     match &std::env::args().collect::<Vec<_>>()[..] {
         [_, verb, arguments @ ..] if verb == victim::calls::VERB => return victim::calls::main(arguments),
+        [_, verb, arguments @ ..] if verb == victim::chore::VERB => return victim::chore::main(arguments),
         [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
         [_, verb, cgroup] if verb == calls::missed::VERB => return calls::missed::main(cgroup.as_ref()),
         [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
         surroundings::tests(),
         report::tests(),
         experiment::tests(),
+        observe::tests(),
         clients::tests(),
         gallery::tests(),
         docker::tests(),

@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
     sync::{Mutex, PoisonError},
 };
 
-use kchaos::{fault::capability::Capability, kernel::probe::probe, target::Netns};
+use kchaos::{
+    fault::capability::Capability,
+    kernel::probe::probe,
+    target::{Hierarchy, Netns},
+};
 
 use crate::{docker, gallery, lab, tun};
 
@@ -24,6 +28,8 @@ pub enum Need {
     Tun,
     /// The server of PostgreSQL, which Debian has outside of the path.
     Postgres,
+    /// A controller of cgroup v2, for the cgroups that tests make.
+    Controller(&'static str),
     /// Something of the kernel.
     Kernel(Capability),
 }
@@ -140,6 +146,34 @@ pub const STATEFUL: &[Need] = &[
     Need::Kernel(Capability::CgroupSkb),
     Need::Command("iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"),
 ];
+/// To count what targets do.
+pub const OBSERVE: &[Need] = &[Need::Root, CALLS_TOO, INGRESS_TOO, TCP_TOO];
+/// The same under loss.
+pub const OBSERVE_LOSS: &[Need] =
+    &[Need::Root, CALLS_TOO, INGRESS_TOO, TCP_TOO, Need::Kernel(Capability::Clsact)];
+/// The same where packets can be held back.
+pub const OBSERVE_HOLD: &[Need] = &[
+    Need::Root,
+    CALLS_TOO,
+    INGRESS_TOO,
+    TCP_TOO,
+    Need::Kernel(Capability::Clsact),
+    Need::Kernel(Capability::Fq),
+];
+/// The same where calls can be refused.
+pub const OBSERVE_SOCK: &[Need] = &[Need::Root, CALLS_TOO, Need::Kernel(Capability::SockAddr)];
+/// The same where memory can be limited.
+pub const OBSERVE_MEMORY: &[Need] =
+    &[Need::Root, CALLS_TOO, INGRESS_TOO, TCP_TOO, Need::Controller("memory")];
+/// The same with a block device that takes 20 ms for everything.
+pub const OBSERVE_BLOCK: &[Need] = &[
+    Need::Root,
+    CALLS_TOO,
+    INGRESS_TOO,
+    TCP_TOO,
+    Need::Controller("io"),
+    Need::Command("modprobe null_blk nr_devices=1 irqmode=2 completion_nsec=20000000"),
+];
 /// To lose packets that are given another address on their way.
 pub const NAT: &[Need] = &[
     Need::Root,
@@ -209,6 +243,8 @@ pub const PREEMPTIBLE: &[Need] = &[Need::Root, PREEMPTION, Need::Kernel(Capabili
 
 const PREEMPTION: Need = Need::Command("grep -E [(](full|lazy)[)] /sys/kernel/debug/sched/preempt");
 const STRACE_TOO: Need = Need::Command("strace -V");
+const CALLS_TOO: Need = Need::Kernel(Capability::SyscallTracepoint);
+const TCP_TOO: Need = Need::Kernel(Capability::RetransmitTracepoint);
 const INGRESS_TOO: Need = Need::Kernel(Capability::CgroupSkb);
 const CURL: Need = Need::Command("curl --version");
 const NGINX: Need = Need::Command("nginx -v");
@@ -230,6 +266,7 @@ impl fmt::Display for Need {
             Self::Command(command) => write!(f, "`{}`", command.replace('\n', "; ")),
             Self::Tun => f.write_str("tun"),
             Self::Postgres => f.write_str("PostgreSQL"),
+            Self::Controller(name) => write!(f, "the cgroup controller `{name}`"),
             Self::Kernel(capability) => write!(f, "{capability}"),
         }
     }
@@ -250,7 +287,20 @@ fn missing_because(need: Need) -> Option<String> {
             let tried = Netns::create().map_err(Into::into).and_then(|netns| lab::run_in(&netns, command));
             tried.err().map(|error| format!("{error:#}"))
         }
+        Need::Controller(name) => controller_missing_because(name),
         Need::Kernel(wanted) => tried(wanted),
+    }
+}
+
+fn controller_missing_because(name: &str) -> Option<String> {
+    let on = Hierarchy::find().map_err(|error| error.to_string()).and_then(|hierarchy| {
+        let path = hierarchy.mount().join("cgroup.subtree_control");
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    });
+    match on {
+        Ok(on) if on.split_whitespace().any(|word| word == name) => None,
+        Ok(on) => Some(format!("the root of the hierarchy hands down `{}` alone", on.trim())),
+        Err(error) => Some(error),
     }
 }
 

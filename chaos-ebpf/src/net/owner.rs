@@ -17,7 +17,6 @@ use crate::{
     cgroup,
     forget::forget,
     gate::{self, Subject},
-    maps::{SOCK_LAYOUT, global},
     skb::Skb,
 };
 
@@ -82,14 +81,7 @@ fn ports(skb: Skb, transport: &Transport) -> Option<[u8; 4]> {
     skb.bytes(transport.offset?)
 }
 
-/// States of a socket that is none yet, or no longer (include/net/tcp_states.h).
-mod state {
-    pub const TIME_WAIT: u8 = 6;
-    pub const NEW_SYN_RECV: u8 = 12;
-}
-
-/// The subject that the receiving socket belongs to. A connection that is being opened is its listener's, one that
-/// is closed already is nobody's.
+/// The subject that the receiving socket belongs to.
 #[inline(always)]
 fn socket_subject<const A: usize>(
     skb: Skb,
@@ -119,12 +111,7 @@ fn socket_subject<const A: usize>(
 /// cgroup is read out of the socket.
 #[inline(always)]
 fn subject_of(socket: u64) -> Option<Subject> {
-    let owner = match cgroup::read(socket + u64::from(global(&SOCK_LAYOUT.state)))? {
-        state::TIME_WAIT => return None,
-        state::NEW_SYN_RECV => cgroup::read(socket + u64::from(global(&SOCK_LAYOUT.listener)))?,
-        _ => socket,
-    };
-    let cgroup = cgroup::of_socket(owner)?;
+    let cgroup = cgroup::of_any_socket(socket)?;
     gate::subject(|level| cgroup::ancestor_id(cgroup, level).unwrap_or(0))
 }
 

@@ -9,7 +9,7 @@
 mod filter;
 mod path;
 mod slow;
-mod task;
+pub mod task;
 
 use core::{arch::asm, ffi::c_void};
 
@@ -125,14 +125,13 @@ fn judge(subject: Subject, at: &CallPoint, entry: &CallEntry, task: &Task, ctx: 
     if effect.forged >= 0 {
         return effect.forged;
     }
-    if effect.count > 0 {
-        steady::injected_error(subject.slot);
-    }
-    match effect.count {
-        0 => GOES_ON,
+    let error = match effect.count {
+        0 => return GOES_ON,
         1 => effect.error(0),
         _ => effect.error(gate::draw_for(rule, subject.slot)),
-    }
+    };
+    steady::injected_error(subject.slot, error);
+    error
 }
 
 #[inline(always)]

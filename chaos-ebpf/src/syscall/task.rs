@@ -53,6 +53,12 @@ impl Task {
         }
     }
 
+    /// The same by what a tracepoint was handed.
+    #[inline(always)]
+    pub fn of(task: u64, regs: u64) -> Self {
+        Self { task, regs }
+    }
+
     /// The number of the call that it is in.
     #[inline(always)]
     pub fn number(&self) -> u32 {

@@ -5,6 +5,7 @@ mod doctor;
 mod fault;
 mod faults;
 mod inject;
+mod observe;
 mod plan;
 mod run;
 mod status;
@@ -67,6 +68,8 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Inject one fault now, with live counters
     Inject(inject::InjectArgs),
+    /// Show what targets do, side by side; do nothing to them
+    Observe(observe::ObserveArgs),
     /// Show what this kernel can do
     Doctor(doctor::DoctorArgs),
     /// Show every fault and its parameters
@@ -183,6 +186,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             Verb::Run(args) => run::run(&args, cli.kernel_log).await,
             Verb::Plan(args) => plan::run(&args).await,
             Verb::Inject(args) => inject::run(&args, cli.kernel_log).await,
+            Verb::Observe(args) => observe::run(&args).await,
             Verb::Doctor(args) => doctor::run(&args),
             Verb::Faults(args) => faults::run(&args),
             Verb::Status(args) => status::run(&args),

@@ -209,7 +209,7 @@ pub fn tc_rank(program: &str) -> usize {
 
 /// The cgroups that no other member lies above: programs attached there see the packets of all below, and
 /// attached to both they would see some twice.
-fn topmost(scope: &Scope, wanted: impl Fn(Group) -> bool) -> impl Iterator<Item = Cgroup> {
+pub fn topmost(scope: &Scope, wanted: impl Fn(Group) -> bool) -> impl Iterator<Item = Cgroup> {
     let members: Vec<&Cgroup> =
         scope.members.iter().filter(|member| wanted(member.group)).map(|member| &member.cgroup).collect();
     let below_another =

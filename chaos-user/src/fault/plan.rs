@@ -402,7 +402,8 @@ pub const fn needs(metric: Metric) -> Capability {
     }
 }
 
-fn targets(scope: &Scope, rules: usize) -> Result<Vec<PlannedTarget>, PlanError> {
+/// Whom it concerns: each member, with a slot of its own.
+pub fn targets(scope: &Scope, rules: usize) -> Result<Vec<PlannedTarget>, PlanError> {
     if scope.members.len() > MAX_SLOTS as usize {
         return Err(PlanError::TooManyTargets(scope.members.len()));
     }
@@ -419,7 +420,8 @@ fn targets(scope: &Scope, rules: usize) -> Result<Vec<PlannedTarget>, PlanError>
     Ok(targets.collect())
 }
 
-fn levels(scope: &Scope) -> Result<Levels, PlanError> {
+/// The depths that members sit at.
+pub fn levels(scope: &Scope) -> Result<Levels, PlanError> {
     let distinct: BTreeSet<u32> = scope.members.iter().map(|member| member.cgroup.level).collect();
     if distinct.len() > MAX_LEVELS {
         return Err(PlanError::TooManyLevels(distinct.len()));

@@ -3,7 +3,10 @@
 use std::sync::OnceLock;
 
 use btf_rs::{Btf, BtfType as _, FuncProto, Type};
-use chaos_common::{steady::SockLayout, syscall::CallLayout};
+use chaos_common::{
+    steady::{SockLayout, SteadyLayout},
+    syscall::CallLayout,
+};
 
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -79,6 +82,33 @@ fn read_call_layout() -> Result<CallLayout, String> {
         mount_mnt: offset(btf, "mount", "mnt")?,
         mount_parent: offset(btf, "mount", "mnt_parent")?,
         mount_mountpoint: offset(btf, "mount", "mnt_mountpoint")?,
+    })
+}
+
+/// The offsets that steady-state programs need; read once, they do not change.
+pub fn steady_layout() -> Result<SteadyLayout, String> {
+    static LAYOUT: OnceLock<Result<SteadyLayout, String>> = OnceLock::new();
+    LAYOUT.get_or_init(read_steady_layout).clone()
+}
+
+fn read_steady_layout() -> Result<SteadyLayout, String> {
+    let btf = types()?;
+    let css = offset(btf, "blkcg", "css")?;
+    Ok(SteadyLayout {
+        inode_flags: offset(btf, "inode", "i_flags")?,
+        sk_protocol: offset(btf, "sock", "sk_protocol")?,
+        tcp_srtt: offset(btf, "tcp_sock", "srtt_us")?,
+        task_tid: offset(btf, "task_struct", "pid")?,
+        task_exit_code: offset(btf, "task_struct", "exit_code")?,
+        task_state: offset(btf, "task_struct", "__state")?,
+        task_cgroups: offset(btf, "task_struct", "cgroups")?,
+        css_set_cgroup: offset(btf, "css_set", "dfl_cgrp")?,
+        request_bio: offset(btf, "request", "bio")?,
+        request_flags: offset(btf, "request", "cmd_flags")?,
+        bio_blkg: offset(btf, "bio", "bi_blkg")?,
+        blkg_blkcg: offset(btf, "blkcg_gq", "blkcg")?,
+        blkcg_cgroup: css + offset(btf, "cgroup_subsys_state", "cgroup")?,
+        spare: 0,
     })
 }
 

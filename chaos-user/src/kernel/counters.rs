@@ -1,10 +1,25 @@
-//! Reading every counter, both groups back to back.
+//! Reading every counter, all groups back to back.
 
-use aya::{Ebpf, maps::PerCpuArray};
-use chaos_common::{Counters, RuleStats, names::map, rule::state_index};
+use aya::{
+    Ebpf,
+    maps::{Array, PerCpuArray},
+};
+use chaos_common::{
+    Counters, Pod, RuleStats,
+    names::map,
+    rule::state_index,
+    steady::{CallCounts, ErrorCounts, Histogram, TaskCounts, TcpCounts, histogram_index},
+};
 
-use super::{KernelError, clock::monotonic_ns, object::typed, wire::Wire};
-use crate::steady::sample::Sample;
+use super::{KernelError, clock::monotonic_ns, object::typed, observe::Family, wire::Wire};
+use crate::{
+    steady::{
+        cgroupfs::CgroupFiles,
+        reading::{Reading, SlotReading},
+        sample::Sample,
+    },
+    target::Cgroup,
+};
 
 /// One reading. Per-CPU values are summed.
 pub fn sample(ebpf: &mut Ebpf, rules: u32, slots: u32) -> Result<Sample, KernelError> {
@@ -26,4 +41,71 @@ pub fn sample(ebpf: &mut Ebpf, rules: u32, slots: u32) -> Result<Sample, KernelE
         .map(|rule| (0..slots).map(|slot| read(rule, slot)).collect())
         .collect::<Result<Vec<Vec<_>>, KernelError>>()?;
     Ok(Sample { begin_ns, end_ns: monotonic_ns(), slots: slot_counters, rules })
+}
+
+/// One reading of each target's counters and files. What is not counted is left out.
+pub fn reading(ebpf: &mut Ebpf, cgroups: &[Cgroup], counted: &[Family]) -> Result<Reading, KernelError> {
+    let begin_ns = monotonic_ns();
+    let slots = (0..).zip(cgroups).map(|(slot, cgroup)| slot_reading(ebpf, slot, cgroup, counted));
+    let slots = slots.collect::<Result<Vec<_>, KernelError>>()?;
+    Ok(Reading { begin_ns, end_ns: monotonic_ns(), slots })
+}
+
+fn slot_reading(
+    ebpf: &mut Ebpf,
+    slot: u32,
+    cgroup: &Cgroup,
+    counted: &[Family],
+) -> Result<SlotReading, KernelError> {
+    let counts = |family| counted.contains(&family);
+    let steady: Vec<Counters> = of_each_cpu(ebpf, map::STEADY, slot)?;
+    let steady = steady.into_iter().fold(Counters::ZERO, Counters::plus);
+    let calls = counts(Family::Calls);
+    let mut reading = SlotReading {
+        packets: counts(Family::Net).then_some(steady),
+        retransmits: counts(Family::Tcp).then_some(steady.tcp_retransmits),
+        calls: summed(ebpf, map::STEADY_CALLS, slot, calls, CallCounts::plus)?,
+        errors: summed(ebpf, map::STEADY_ERRORS, slot, calls, ErrorCounts::plus)?,
+        tcp: summed(ebpf, map::STEADY_TCP, slot, counts(Family::Tcp), TcpCounts::plus)?,
+        tasks: summed(ebpf, map::STEADY_TASKS, slot, counts(Family::Processes), TaskCounts::plus)?,
+        times: std::array::from_fn(|_| None),
+        files: CgroupFiles::read(&cgroup.dir),
+    };
+    let families = counted.iter().filter(|family| calls || **family != Family::Latency);
+    for series in families.flat_map(|family| family.series()) {
+        let times: Array<_, Wire<Histogram>> = typed(ebpf, map::STEADY_TIMES)?;
+        let histogram = times.get(&histogram_index(slot, series), 0);
+        let histogram = histogram.map_err(KernelError::map(map::STEADY_TIMES))?;
+        reading.times[series as usize] = Some(histogram.0.buckets.to_vec());
+    }
+    Ok(reading)
+}
+
+/// The errors of each slot: what its calls returned, if they are counted, and what faults gave to them.
+pub fn errors(ebpf: &mut Ebpf, slots: u32) -> Result<Vec<ErrorCounts>, KernelError> {
+    let of = |slot| {
+        let per_cpu = of_each_cpu(ebpf, map::STEADY_ERRORS, slot)?;
+        Ok(per_cpu.into_iter().fold(ErrorCounts::ZERO, ErrorCounts::plus))
+    };
+    (0..slots).map(of).collect()
+}
+
+/// The sum of all CPUs, if it is counted.
+fn summed<T: Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    slot: u32,
+    is_counted: bool,
+    plus: fn(T, T) -> T,
+) -> Result<Option<T>, KernelError> {
+    if !is_counted {
+        return Ok(None);
+    }
+    Ok(of_each_cpu(ebpf, name, slot)?.into_iter().reduce(plus))
+}
+
+fn of_each_cpu<T: Pod>(ebpf: &mut Ebpf, name: &'static str, slot: u32) -> Result<Vec<T>, KernelError> {
+    let values: PerCpuArray<_, Wire<T>> = typed(ebpf, name)?;
+    let per_cpu = values.get(&slot, 0).map_err(KernelError::map(name))?;
+    Ok(per_cpu.iter().map(|value| value.0).collect())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aya::Ebpf;
+use chaos_common::steady::ErrorCounts;
 
 use super::{
     CallReport, Injection, KernelError, KernelLog, Rollback, attach,
@@ -108,6 +109,11 @@ impl LiveInjection {
             Some(ebpf) => attach::attach(ebpf, &mut self.journal, attachment),
             None => Err(ended()),
         }
+    }
+
+    /// Errors by slot: what faults gave to calls, and where system calls are counted what all of them returned.
+    pub fn errors(&mut self) -> Result<Vec<ErrorCounts>, KernelError> {
+        counters::errors(self.ebpf.as_mut().ok_or_else(ended)?, self.slots)
     }
 
     /// Disarm, detach, undo; each is tried whatever became of the one before.

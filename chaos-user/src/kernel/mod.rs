@@ -22,6 +22,7 @@ mod live;
 mod log;
 mod netem;
 mod object;
+pub mod observe;
 pub mod probe;
 pub mod qdisc;
 mod raw_prog;

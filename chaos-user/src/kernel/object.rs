@@ -18,18 +18,21 @@ use chaos_common::{
     rule::{Levels, MAX_LEVELS},
     shape::{self, Shape, Table},
     sock::Refusal,
-    steady::SockLayout,
+    steady::{GOING_ON, SockLayout, SteadyLayout, series},
     syscall::{
         CallEntry, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable, REMEMBERED, point,
     },
 };
 
 use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
-use crate::fault::{
-    CallFault, Fault,
-    clause::{Clauses, Side},
-    jitter,
-    plan::{Attachment, Parameters, Plan},
+use crate::{
+    fault::{
+        CallFault, Fault,
+        clause::{Clauses, Side},
+        jitter,
+        plan::{Attachment, Parameters, Plan, PlannedTarget},
+    },
+    steady::calls,
 };
 
 /// The object that the build script made.
@@ -51,7 +54,24 @@ pub struct Globals {
     pub calls: CallLayout,
     /// Where programs stand that are loaded for no point in particular.
     pub point: CallPoint,
+    pub steady: SteadyGlobals,
     pub probe: ProbeGlobals,
+}
+
+/// What counters need to know.
+#[derive(Clone, Copy)]
+pub struct SteadyGlobals {
+    /// Where the kernel keeps what they read.
+    pub layout: SteadyLayout,
+    /// Whether calls are timed.
+    pub calls: bool,
+    /// Whether anything is: then there are histograms.
+    pub times: bool,
+}
+
+impl SteadyGlobals {
+    /// Nothing is timed, and nothing read from the kernel's memory that only this is for.
+    pub const NOTHING: Self = Self { layout: SteadyLayout::UNKNOWN, calls: false, times: false };
 }
 
 /// Kprobes, which are at the functions of calls.
@@ -91,7 +111,32 @@ impl Globals {
             layout: if reads_sockets { sock_layout() } else { SockLayout::UNKNOWN },
             calls: CallLayout::UNKNOWN,
             point: AT_FUNCTIONS,
+            steady: SteadyGlobals::NOTHING,
             probe,
+        }
+    }
+
+    /// No rule, and counters for targets in so many slots.
+    pub fn of_counters(
+        levels: Levels,
+        slots: u32,
+        sockets: SockLayout,
+        calls: CallLayout,
+        steady: SteadyGlobals,
+    ) -> Self {
+        Self {
+            levels,
+            slots,
+            rules: 1,
+            net: NetConfig::NONE,
+            by_segment: 0,
+            copy: new_copy_mark(),
+            kernel_log: false,
+            layout: sockets,
+            calls,
+            point: AT_FUNCTIONS,
+            steady,
+            probe: ProbeGlobals::NOBODY,
         }
     }
 
@@ -115,6 +160,7 @@ impl Globals {
                 btf::call_layout().unwrap_or(CallLayout::UNKNOWN)
             },
             point: AT_FUNCTIONS,
+            steady: SteadyGlobals::NOTHING,
             probe: ProbeGlobals::NOBODY,
         }
     }
@@ -145,6 +191,9 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
     let (calls, point) = (Wire(globals.calls), Wire(globals.point));
     let if_calls = |entries: u32| if globals.calls == CallLayout::UNKNOWN { 1 } else { entries };
+    let (steady, classes) = (Wire(globals.steady.layout), Wire(calls::classes()));
+    let calls_timed = u32::from(globals.steady.calls);
+    let if_timed = |entries: u32| if globals.steady.times { entries } else { 1 };
     let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
     let entries = globals.rules * globals.slots;
     let holding = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS, hook::PRIORITY_EGRESS];
@@ -158,6 +207,9 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::BY_SEGMENT, &globals.by_segment, true)
         .override_global(global::COPY, &globals.copy, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
+        .override_global(global::STEADY_LAYOUT, &steady, true)
+        .override_global(global::CALL_CLASSES, &classes, true)
+        .override_global(global::CALLS_TIMED, &calls_timed, true)
         .override_global(global::CALL_LAYOUT, &calls, true)
         .override_global(global::POINT, &point, true)
         .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
@@ -175,6 +227,14 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .map_max_entries(map::CALL_PATHS, if_calls(globals.rules * MAX_PATHS as u32))
         .map_max_entries(map::CALL_MEMORY, if_calls(REMEMBERED))
         .map_max_entries(map::STEADY, globals.slots)
+        .map_max_entries(map::STEADY_CALLS, globals.slots)
+        .map_max_entries(map::STEADY_ERRORS, globals.slots)
+        .map_max_entries(map::STEADY_TCP, globals.slots)
+        .map_max_entries(map::STEADY_TASKS, globals.slots)
+        .map_max_entries(map::STEADY_TIMES, if_timed(globals.slots * series::COUNT))
+        .map_max_entries(map::CALLING_SINCE, if_timed(GOING_ON))
+        .map_max_entries(map::RUNNABLE_SINCE, if_timed(GOING_ON))
+        .map_max_entries(map::ISSUED_SINCE, if_timed(GOING_ON))
         .map_max_entries(map::PORTS, if uses_ports(&globals.net) { PORT_ENTRIES } else { 1 });
     Ok(loader.load(OBJECT)?)
 }
@@ -192,14 +252,20 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     fill_parameters(ebpf, plan)?;
     fill_calls(ebpf, plan)?;
     fill_leaps(ebpf, plan)?;
-    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
-    for target in &plan.targets {
-        let entry = Wire(target.entry);
-        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
-    }
+    fill_targets(ebpf, &plan.targets)?;
     fill_prefixes(ebpf, &plan.clauses)?;
     fill_names(ebpf, &plan.clauses)?;
     fill_ports(ebpf, &plan.clauses)
+}
+
+/// Whom it concerns.
+pub fn fill_targets(ebpf: &mut Ebpf, planned: &[PlannedTarget]) -> Result<(), KernelError> {
+    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
+    for target in planned {
+        let entry = Wire(target.entry);
+        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
+    }
+    Ok(())
 }
 
 /// Each program finds what it needs in its own map, by rule.

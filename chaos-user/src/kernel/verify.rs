@@ -25,13 +25,13 @@ use chaos_common::{
     net::{MAX_HOOKS, NetConfig},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
     sleep::LONGEST_NS,
-    steady::SockLayout,
+    steady::{SockLayout, SteadyLayout},
     syscall::{CallLayout, CallPoint, point},
 };
 
 use super::{
     KernelError, btf, info,
-    object::{self, Globals, ProbeGlobals},
+    object::{self, Globals, ProbeGlobals, SteadyGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
     raw_prog::{ProgramKind, RawPlace, RelocatedObject},
 };
@@ -105,7 +105,18 @@ pub const USES: &[Use] = &[
     at(program::STEADY_EGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_INGRESS, At::Section, Capability::CgroupSkb),
     at(program::STEADY_SYSCALLS, At::Section, Capability::SyscallTracepoint),
+    at(program::STEADY_CALL_BEGINS, At::Section, Capability::SyscallTracepoint),
     at(program::STEADY_RETRANSMITS, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_CONNECTIONS, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_RESETS_SENT, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_RESETS_RECEIVED, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_ROUND_TRIPS, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_EXITS, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_SIGNALS, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_WAKEUPS, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_SWITCHES, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_BLOCK_ISSUES, At::Section, Capability::RetransmitTracepoint),
+    at(program::STEADY_BLOCK_ENDS, At::Section, Capability::RetransmitTracepoint),
     at(program::PROBE_LSM, At::Lsm("file_open"), Capability::Lsm),
     at(program::PROBE_RETURN, At::ModifyReturn("security_file_open"), Capability::FmodRetSecurity),
     at(program::PROBE_RETURN, At::ModifyReturn(SYSCALL), Capability::FmodRetSyscall),
@@ -172,6 +183,7 @@ impl Constants {
                 layout: SockLayout::UNKNOWN,
                 calls: CallLayout::UNKNOWN,
                 point: CallPoint::NONE,
+                steady: SteadyGlobals::NOTHING,
                 probe,
             };
         }
@@ -205,6 +217,11 @@ impl Constants {
             point: CallPoint {
                 is: point::AGAIN | point::FILE | point::MASK | point::URING,
                 ..CallPoint::NONE
+            },
+            steady: SteadyGlobals {
+                layout: btf::steady_layout().unwrap_or(SteadyLayout::UNKNOWN),
+                calls: true,
+                times: true,
             },
             probe: ProbeGlobals { cgroup: u64::MAX, ret: -libc::EIO, sleep_ns: LONGEST_NS },
         }

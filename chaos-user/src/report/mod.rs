@@ -1,5 +1,6 @@
 //! What an experiment came to, for people ([`text`]) and for programs ([`json`]).
 
+pub mod activity;
 pub mod claim;
 pub mod json;
 pub mod number;

@@ -32,6 +32,15 @@ fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// With three digits and an SI prefix, which a unit follows: `1.21 k`.
+pub fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0 ".into();
+    }
+    let (scale, prefix) = prefix(value);
+    format!("{} {prefix}", three_digits(value / scale))
+}
+
 /// What a metric was before and during: `1.21 → 1.05 MB/s`, `1.00 → 1.42 %`.
 pub fn levels(metric: Metric, before: f64, during: f64) -> String {
     match metric.kind() {

@@ -1,4 +1,8 @@
 //! The steady state: readings of counters, and what happened between two of them.
 
+pub mod activity;
+pub mod calls;
+pub mod cgroupfs;
 pub mod rates;
+pub mod reading;
 pub mod sample;

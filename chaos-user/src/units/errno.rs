@@ -35,6 +35,11 @@ impl Errno {
     /// Nobody listens there.
     pub const CONNECTION_REFUSED: Self = Self(&Entry { name: "ECONNREFUSED", number: libc::ECONNREFUSED });
 
+    /// The one with this number on this machine.
+    pub fn numbered(number: u32) -> Option<Self> {
+        ALL.iter().find(|entry| entry.number as u32 == number).map(Self)
+    }
+
     /// As errno(3) writes it.
     pub const fn name(self) -> &'static str {
         self.0.name
@@ -84,7 +89,9 @@ mod tests {
         for (i, entry) in ALL.iter().enumerate() {
             assert!(ALL[..i].iter().all(|other| other.name != entry.name && other.number != entry.number));
             assert!((1..4096).contains(&entry.number), "{}", entry.name);
-            assert_eq!(entry.name.parse::<Errno>().unwrap().number(), entry.number as u32);
+            let errno = entry.name.parse::<Errno>().unwrap();
+            assert_eq!(errno.number(), entry.number as u32);
+            assert_eq!(Errno::numbered(errno.number()), Some(errno));
         }
         assert_eq!("ECONNREFUSED".parse::<Errno>().unwrap().to_string(), "ECONNREFUSED");
     }

@@ -9,6 +9,11 @@ use super::{BadValue, nearest, quoted};
 pub struct Signal(nix::sys::signal::Signal);
 
 impl Signal {
+    /// The one with this number on this machine, if signal(7) has a name for it.
+    pub fn numbered(number: u32) -> Option<Self> {
+        nix::sys::signal::Signal::try_from(i32::try_from(number).ok()?).ok().map(Self)
+    }
+
     /// As the kernel counts them on this machine.
     pub const fn number(self) -> u32 {
         self.0 as u32

@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod calls;
+pub mod chore;
 pub mod program;
 pub mod resolve;
 

@@ -45,7 +45,7 @@ enum Socket {
 }
 
 /// Both ends of a wire on the same CPU: what is sent from two overtakes itself, and TCP takes that for loss.
-fn stay_on_one_cpu() {
+pub fn stay_on_one_cpu() {
     let current = Pid::from_raw(0);
     let one = || -> nix::Result<()> {
         let allowed = sched_getaffinity(current)?;

@@ -1,0 +1,229 @@
+//! Counters alone: attached where something happens, and nothing else. Nothing of the host is changed, and all of it ends
+//! with our descriptors, whatever becomes of us.
+
+use std::fs::File;
+
+use aya::Ebpf;
+use chaos_common::{
+    names::program,
+    net::Direction,
+    steady::{CLASSES, SockLayout, SteadyLayout, class, series},
+    syscall::CallLayout,
+};
+use serde::Serialize;
+
+use super::{
+    KernelError, Rollback, attach, btf, counters,
+    object::{self, Globals, SteadyGlobals},
+    probe::why,
+};
+use crate::{
+    fault::{
+        attachment::topmost,
+        plan::{PlanError, levels, targets},
+    },
+    steady::reading::Reading,
+    target::{Cgroup, Scope},
+};
+
+/// What is counted by programs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Packets, at the targets alone.
+    Net,
+    /// System calls that end.
+    Calls,
+    /// How long they take, and TCP's round trips.
+    Latency,
+    /// TCP's connections.
+    Tcp,
+    /// Processes that end, and signals.
+    Processes,
+    /// How long threads wait for a processor.
+    RunQueue,
+    /// How long block devices take.
+    Block,
+}
+
+impl Family {
+    /// Those that are always counted.
+    pub const ALWAYS: [Self; 4] = [Self::Net, Self::Calls, Self::Tcp, Self::Processes];
+
+    /// As users read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Net => "net",
+            Self::Calls => "calls",
+            Self::Latency => "latency",
+            Self::Tcp => "tcp",
+            Self::Processes => "processes",
+            Self::RunQueue => "run_queue",
+            Self::Block => "block",
+        }
+    }
+
+    /// Its programs at the host's tracepoints.
+    const fn tracepoints(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Net => &[],
+            Self::Calls => &[(program::STEADY_SYSCALLS, "sys_exit")],
+            Self::Latency => {
+                &[(program::STEADY_CALL_BEGINS, "sys_enter"), (program::STEADY_ROUND_TRIPS, "tcp_probe")]
+            }
+            Self::Tcp => &[
+                (program::STEADY_CONNECTIONS, "inet_sock_set_state"),
+                (program::STEADY_RETRANSMITS, "tcp_retransmit_skb"),
+                (program::STEADY_RESETS_SENT, "tcp_send_reset"),
+                (program::STEADY_RESETS_RECEIVED, "tcp_receive_reset"),
+            ],
+            Self::Processes => {
+                &[(program::STEADY_EXITS, "sched_process_exit"), (program::STEADY_SIGNALS, "signal_deliver")]
+            }
+            Self::RunQueue => &[
+                (program::STEADY_SWITCHES, "sched_switch"),
+                (program::STEADY_WAKEUPS, "sched_wakeup"),
+                (program::STEADY_WAKEUPS, "sched_wakeup_new"),
+            ],
+            Self::Block => &[
+                (program::STEADY_BLOCK_ENDS, "block_rq_complete"),
+                (program::STEADY_BLOCK_ISSUES, "block_rq_issue"),
+            ],
+        }
+    }
+
+    /// What it times.
+    pub(super) fn series(self) -> Vec<u32> {
+        match self {
+            Self::Latency => {
+                let classes = (0..CLASSES as u32).filter(|class| class::is_timed(*class));
+                classes.chain([series::ROUND_TRIP]).collect()
+            }
+            Self::RunQueue => vec![series::RUN_QUEUE],
+            Self::Block => vec![series::BLOCK_READ, series::BLOCK_WRITE, series::BLOCK_OTHER],
+            Self::Net | Self::Calls | Self::Tcp | Self::Processes => Vec::new(),
+        }
+    }
+
+    /// Whether its programs read what BTF alone says where to find.
+    const fn needs_btf(self) -> bool {
+        !matches!(self, Self::Net | Self::Calls)
+    }
+}
+
+/// A family that this kernel cannot count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Which.
+    pub family: Family,
+    /// What it said.
+    pub because: String,
+}
+
+/// Why nothing can be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The targets are too many, or at too many depths.
+    #[error(transparent)]
+    Targets(#[from] PlanError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// Counters that count.
+#[must_use = "dropping it ends counting"]
+pub struct Observation {
+    ebpf: Ebpf,
+    cgroups: Vec<Cgroup>,
+    counted: Vec<Family>,
+    programs: usize,
+    missing: Vec<Missing>,
+}
+
+/// What BTF says, as far as it can be read.
+struct Layouts {
+    sockets: SockLayout,
+    calls: CallLayout,
+    steady: SteadyLayout,
+}
+
+fn layouts() -> Result<Layouts, String> {
+    Ok(Layouts { sockets: btf::sock_layout()?, calls: btf::call_layout()?, steady: btf::steady_layout()? })
+}
+
+impl Observation {
+    /// Attaches what counts these families, as far as the kernel can.
+    pub fn start(scope: &Scope, families: &[Family]) -> Result<Self, ObserveError> {
+        let (targets, levels) = (targets(scope, 0)?, levels(scope)?);
+        let layouts = layouts();
+        let steady = SteadyGlobals {
+            layout: layouts.as_ref().map_or(SteadyLayout::UNKNOWN, |layouts| layouts.steady),
+            calls: families.contains(&Family::Latency),
+            times: families.iter().any(|family| !family.series().is_empty()),
+        };
+        let sockets = layouts.as_ref().map_or(SockLayout::UNKNOWN, |layouts| layouts.sockets);
+        let calls = layouts.as_ref().map_or(CallLayout::UNKNOWN, |layouts| layouts.calls);
+        let slots = targets.len().max(1) as u32;
+        let mut ebpf = object::load(&Globals::of_counters(levels, slots, sockets, calls, steady))?;
+        object::fill_targets(&mut ebpf, &targets)?;
+        let cgroups = scope.members.iter().map(|member| member.cgroup.clone()).collect();
+        let mut observation = Self { ebpf, cgroups, counted: Vec::new(), programs: 0, missing: Vec::new() };
+        for family in families {
+            let attached = match &layouts {
+                Err(because) if family.needs_btf() => Err(because.clone()),
+                _ => observation.attach(*family, scope),
+            };
+            match attached {
+                Ok(()) => observation.counted.push(*family),
+                Err(because) => observation.missing.push(Missing { family: *family, because }),
+            }
+        }
+        Ok(observation)
+    }
+
+    fn attach(&mut self, family: Family, scope: &Scope) -> Result<(), String> {
+        for (program, tracepoint) in family.tracepoints() {
+            attach::raw_tracepoint(&mut self.ebpf, program, tracepoint)
+                .map_err(|error| format!("{tracepoint}: {}", why(&error)))?;
+            self.programs += 1;
+        }
+        if family == Family::Net {
+            for cgroup in topmost(scope, |_| true) {
+                self.attach_at(&cgroup)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_at(&mut self, cgroup: &Cgroup) -> Result<(), String> {
+        let dir = File::open(&cgroup.dir).map_err(|error| format!("{}: {error}", cgroup.dir.display()))?;
+        for (name, direction) in
+            [(program::STEADY_EGRESS, Direction::Egress), (program::STEADY_INGRESS, Direction::Ingress)]
+        {
+            attach::cgroup_skb(&mut self.ebpf, name, direction, &dir).map_err(|error| why(&error))?;
+            self.programs += 1;
+        }
+        Ok(())
+    }
+
+    /// What cannot be counted here, and why.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// Reads everything.
+    pub fn read(&mut self) -> Result<Reading, KernelError> {
+        counters::reading(&mut self.ebpf, &self.cgroups, &self.counted)
+    }
+
+    /// Detaches everything.
+    pub fn rollback(self) -> Rollback {
+        let programs = self.programs;
+        // A link ends when the kernel loses the last reference to it: its handle in here.
+        drop(self);
+        let mut rollback = Rollback::default();
+        rollback.step::<KernelError>(format!("detach {programs} programs"), Ok(()));
+        rollback
+    }
+}

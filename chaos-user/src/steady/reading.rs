@@ -1,0 +1,37 @@
+//! Everything that counters and files said of each target at one instant.
+
+use chaos_common::steady::{CallCounts, Counters, ErrorCounts, TaskCounts, TcpCounts, series};
+
+use super::cgroupfs::CgroupFiles;
+
+/// One reading of all targets, taken back to back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// CLOCK_MONOTONIC before the first was read, in nanoseconds.
+    pub begin_ns: u64,
+    /// CLOCK_MONOTONIC after the last was read, in nanoseconds.
+    pub end_ns: u64,
+    /// By slot.
+    pub slots: Vec<SlotReading>,
+}
+
+/// One reading of one target. What is not measured is `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotReading {
+    /// Packets, of which the fields of calls and TCP stand below.
+    pub packets: Option<Counters>,
+    /// System calls by class.
+    pub calls: Option<CallCounts>,
+    /// Their errors.
+    pub errors: Option<ErrorCounts>,
+    /// TCP's connections.
+    pub tcp: Option<TcpCounts>,
+    /// TCP's segments that were sent again.
+    pub retransmits: Option<u64>,
+    /// Processes and signals.
+    pub tasks: Option<TaskCounts>,
+    /// By [`series`]: how many durations there were in each bucket.
+    pub times: [Option<Vec<u64>>; series::COUNT as usize],
+    /// What its files say.
+    pub files: CgroupFiles,
+}
