@@ -69,8 +69,8 @@ pub fn print(scope: &Scope, plan: &Plan) {
     }
     print_spared(plan);
     say!("attached while it runs");
-    for attachment in &plan.attachments {
-        say!("  {attachment}");
+    for line in show::attachments(&plan.attachments) {
+        say!("  {line}");
     }
     if !plan.host_changes.is_empty() {
         say!("changed on the host while it runs");

@@ -59,6 +59,19 @@ impl fmt::Display for Attachment {
     }
 }
 
+/// Where programs are attached: one line for those that are alike and stand side by side.
+pub fn attachments(attachments: &[Attachment]) -> Vec<String> {
+    let lines: Vec<String> = attachments.iter().map(ToString::to_string).collect();
+    let alike = lines.chunk_by(|one, other| one == other);
+    alike
+        .map(
+            |lines| {
+                if lines.len() > 1 { format!("{} × {}", lines.len(), lines[0]) } else { lines[0].clone() }
+            },
+        )
+        .collect()
+}
+
 /// The calls of a fault, each with how and where it is met: one line for those that have that in common.
 pub fn calls(planned: &PlannedRule) -> Vec<String> {
     let mut lines: Vec<(Rung, Option<String>, Vec<&PlannedCall>)> = Vec::new();
@@ -271,5 +284,15 @@ mod tests {
                 "of splice, this is not met: pipes",
             ]
         );
+    }
+
+    #[test]
+    fn programs_that_are_alike_are_counted() {
+        let begin = |function: &str| Attachment::Call {
+            at: CallPlace::Begin(function.to_owned()),
+            point: chaos_common::syscall::CallPoint::NONE,
+        };
+        let lines = attachments(&[begin("a"), begin("a"), begin("b")]);
+        assert_eq!(lines, ["2 × fentry program at a, host-wide", "fentry program at b, host-wide"]);
     }
 }
