@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt, fs,
+    process::Command,
     sync::{Mutex, PoisonError},
 };
 
@@ -30,6 +31,8 @@ pub enum Need {
     Postgres,
     /// A controller of cgroup v2, for the cgroups that tests make.
     Controller(&'static str),
+    /// A module of the kernel with its parameters, which is loaded.
+    Module(&'static str),
     /// Something of the kernel.
     Kernel(Capability),
 }
@@ -172,7 +175,7 @@ pub const OBSERVE_BLOCK: &[Need] = &[
     INGRESS_TOO,
     TCP_TOO,
     Need::Controller("io"),
-    Need::Command("modprobe null_blk nr_devices=1 irqmode=2 completion_nsec=20000000"),
+    Need::Module("null_blk nr_devices=1 irqmode=2 completion_nsec=20000000"),
 ];
 /// To lose packets that are given another address on their way.
 pub const NAT: &[Need] = &[
@@ -266,6 +269,7 @@ impl fmt::Display for Need {
             Self::Command(command) => write!(f, "`{}`", command.replace('\n', "; ")),
             Self::Tun => f.write_str("tun"),
             Self::Postgres => f.write_str("PostgreSQL"),
+            Self::Module(module) => write!(f, "the module `{module}`"),
             Self::Controller(name) => write!(f, "the cgroup controller `{name}`"),
             Self::Kernel(capability) => write!(f, "{capability}"),
         }
@@ -287,8 +291,23 @@ fn missing_because(need: Need) -> Option<String> {
             let tried = Netns::create().map_err(Into::into).and_then(|netns| lab::run_in(&netns, command));
             tried.err().map(|error| format!("{error:#}"))
         }
+        Need::Module(module) => module_missing_because(module),
         Need::Controller(name) => controller_missing_because(name),
         Need::Kernel(wanted) => tried(wanted),
+    }
+}
+
+/// Loaded as the kernel itself loads what it needs.
+fn module_missing_because(module: &str) -> Option<String> {
+    const PROGRAM: &str = "/proc/sys/kernel/modprobe";
+    let program = match fs::read_to_string(PROGRAM) {
+        Ok(program) => program,
+        Err(error) => return Some(format!("{PROGRAM}: {error}")),
+    };
+    match Command::new(program.trim()).args(module.split_whitespace()).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("{}: {error}", program.trim())),
     }
 }
 

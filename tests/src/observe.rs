@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use chaos_common::steady::ErrorCounts;
 use kchaos::{
     experiment::hypothesis::Metric,
     fault::{
@@ -368,7 +367,7 @@ fn observe_tells_injected_errors_from_organic() -> anyhow::Result<()> {
     let refused = victim.call(connect, REFUSED)?;
     injection.disarm()?;
     let again = victim.call(connect, 1)?;
-    let errors: ErrorCounts = injection.errors()?[0];
+    let errors = injection.reading()?.slots[0].errors.context("calls are counted")?;
     ensure!(injection.rollback().is_complete(), "something is left");
     ensure!(missed.iter().chain(&again).all(|errno| *errno == libc::ECONNREFUSED), "{missed:?} {again:?}");
     ensure!(refused.iter().all(|errno| *errno == libc::EACCES), "{refused:?}");

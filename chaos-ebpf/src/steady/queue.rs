@@ -26,11 +26,10 @@ pub fn steady_wakeups(ctx: RawTracePointContext) -> i32 {
 pub fn steady_switches(ctx: RawTracePointContext) -> i32 {
     let (preempted, previous, next): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
     let state: u32 = read(previous + u64::from(global(&STEADY_LAYOUT.task_state))).unwrap_or(1);
-    if preempted as u8 != 0 || state == 0 {
-        if let Some(slot) = slot_of_current() {
-            let tid = bpf_get_current_pid_tgid() as u32;
-            begin(&RUNNABLE_SINCE, tid, since_now(slot, series::RUN_QUEUE));
-        }
+    let could_run = preempted as u8 != 0 || state == 0;
+    if could_run && let Some(slot) = slot_of_current() {
+        let tid = bpf_get_current_pid_tgid() as u32;
+        begin(&RUNNABLE_SINCE, tid, since_now(slot, series::RUN_QUEUE));
     }
     if let Some(since) = end(&RUNNABLE_SINCE, tid_of(next)) {
         count_time(since);

@@ -149,16 +149,18 @@ impl ObserveArgs {
         pairs.map(|(target, activity)| Column { target: target.to_string(), activity }).collect()
     }
 
-    /// A row for each metric, a column for each target.
+    /// A row for each metric that there is something to say of, a column for each target.
     fn table(&self, seconds: f64, activities: &[Activity]) -> comfy_table::Table {
         let targets: Vec<String> = self.targets.iter().map(ToString::to_string).collect();
         let header: Vec<&str> = std::iter::once("").chain(targets.iter().map(String::as_str)).collect();
-        let mut table = terminal::table(&header);
+        let mut table = terminal::plain_table(&header);
         let columns: Vec<_> = activities.iter().map(|of| activity::rows(of, seconds)).collect();
         let names = columns.first().into_iter().flatten().map(|(name, _)| (*name).to_owned());
         for (place, name) in names.enumerate() {
-            let cells = columns.iter().map(|column| column[place].1.clone());
-            table.add_row(std::iter::once(name).chain(cells));
+            let cells: Vec<String> = columns.iter().map(|column| column[place].1.clone()).collect();
+            if cells.iter().any(|cell| cell != activity::NOTHING) {
+                table.add_row(std::iter::once(name).chain(cells));
+            }
         }
         table
     }

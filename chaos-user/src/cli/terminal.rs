@@ -49,6 +49,13 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
+/// A table without rules, for those that have many rows.
+pub fn plain_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().map(Cell::new));
+    table
+}
+
 /// A table whose long cells are wrapped, so that it fits a terminal, or 100 columns where there is none.
 pub fn wrapped_table(header: &[&str]) -> Table {
     const WIDEST: u16 = 100;

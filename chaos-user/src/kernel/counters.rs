@@ -81,15 +81,6 @@ fn slot_reading(
     Ok(reading)
 }
 
-/// The errors of each slot: what its calls returned, if they are counted, and what faults gave to them.
-pub fn errors(ebpf: &mut Ebpf, slots: u32) -> Result<Vec<ErrorCounts>, KernelError> {
-    let of = |slot| {
-        let per_cpu = of_each_cpu(ebpf, map::STEADY_ERRORS, slot)?;
-        Ok(per_cpu.into_iter().fold(ErrorCounts::ZERO, ErrorCounts::plus))
-    };
-    (0..slots).map(of).collect()
-}
-
 /// The sum of all CPUs, if it is counted.
 fn summed<T: Pod>(
     ebpf: &mut Ebpf,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aya::Ebpf;
-use chaos_common::steady::ErrorCounts;
 
 use super::{
     CallReport, Injection, KernelError, KernelLog, Rollback, attach,
@@ -15,6 +14,7 @@ use super::{
     journal::Journal,
     lease::LeaseKeeper,
     netem,
+    observe::Family,
     reset::Resets,
     sleep::{self, Delays, SleepService},
     sweep,
@@ -25,8 +25,8 @@ use crate::{
         host_change::HostChange,
         plan::{Attachment, Plan},
     },
-    steady::sample::Sample,
-    target::Netns,
+    steady::{reading::Reading, sample::Sample},
+    target::{Cgroup, Netns},
 };
 
 /// A plan in force on the kernel we run on; owns every handle.
@@ -44,6 +44,8 @@ pub struct LiveInjection {
     log: Option<KernelLog>,
     rules: u32,
     slots: u32,
+    cgroups: Vec<Cgroup>,
+    counted: Vec<Family>,
     programs: usize,
     /// Held open so that residue can be undone even when its last process is gone.
     namespaces: Vec<Netns>,
@@ -78,6 +80,8 @@ impl LiveInjection {
             log,
             rules: plan.rules.len() as u32,
             slots: plan.targets.len() as u32,
+            cgroups: plan.targets.iter().map(|target| target.cgroup.clone()).collect(),
+            counted: Family::counted_by(&plan.attachments),
             programs: programs.count(),
             namespaces: namespaces.chain(changed).collect(),
             rolled_back: false,
@@ -111,9 +115,10 @@ impl LiveInjection {
         }
     }
 
-    /// Errors by slot: what faults gave to calls, and where system calls are counted what all of them returned.
-    pub fn errors(&mut self) -> Result<Vec<ErrorCounts>, KernelError> {
-        counters::errors(self.ebpf.as_mut().ok_or_else(ended)?, self.slots)
+    /// Everything that is counted of each target. Of the errors of its calls, those that faults gave are told apart.
+    pub fn reading(&mut self) -> Result<Reading, KernelError> {
+        let ebpf = self.ebpf.as_mut().ok_or_else(ended)?;
+        counters::reading(ebpf, &self.cgroups, &self.counted)
     }
 
     /// Disarm, detach, undo; each is tried whatever became of the one before.

@@ -24,7 +24,7 @@ use chaos_common::{
     },
 };
 
-use super::{KernelError, btf, clock::monotonic_ns, wire::Wire};
+use super::{KernelError, btf, clock::monotonic_ns, observe::Family, wire::Wire};
 use crate::{
     fault::{
         CallFault, Fault,
@@ -52,6 +52,8 @@ pub struct Globals {
     pub layout: SockLayout,
     /// The same for what calls are about.
     pub calls: CallLayout,
+    /// Whether calls are judged.
+    pub judges_calls: bool,
     /// Where programs stand that are loaded for no point in particular.
     pub point: CallPoint,
     pub steady: SteadyGlobals,
@@ -72,6 +74,17 @@ pub struct SteadyGlobals {
 impl SteadyGlobals {
     /// Nothing is timed, and nothing read from the kernel's memory that only this is for.
     pub const NOTHING: Self = Self { layout: SteadyLayout::UNKNOWN, calls: false, times: false };
+
+    /// What these need. BTF is read for those alone that do not count without.
+    pub fn of(families: &[Family]) -> Self {
+        let reads = families.iter().any(|family| family.needs_btf());
+        let layout = || btf::steady_layout().unwrap_or(SteadyLayout::UNKNOWN);
+        Self {
+            layout: if reads { layout() } else { SteadyLayout::UNKNOWN },
+            calls: families.contains(&Family::Latency),
+            times: families.iter().any(|family| !family.series().is_empty()),
+        }
+    }
 }
 
 /// Kprobes, which are at the functions of calls.
@@ -110,6 +123,7 @@ impl Globals {
             kernel_log: false,
             layout: if reads_sockets { sock_layout() } else { SockLayout::UNKNOWN },
             calls: CallLayout::UNKNOWN,
+            judges_calls: false,
             point: AT_FUNCTIONS,
             steady: SteadyGlobals::NOTHING,
             probe,
@@ -134,6 +148,7 @@ impl Globals {
             kernel_log: false,
             layout: sockets,
             calls,
+            judges_calls: false,
             point: AT_FUNCTIONS,
             steady,
             probe: ProbeGlobals::NOBODY,
@@ -141,6 +156,8 @@ impl Globals {
     }
 
     pub fn of_plan(plan: &Plan, kernel_log: bool) -> Self {
+        let (steady, judges_calls) =
+            (SteadyGlobals::of(&Family::counted_by(&plan.attachments)), !plan.points.points.is_empty());
         Self {
             levels: plan.levels,
             slots: plan.targets.len().max(1) as u32,
@@ -154,13 +171,14 @@ impl Globals {
             } else {
                 SockLayout::UNKNOWN
             },
-            calls: if plan.points.points.is_empty() {
-                CallLayout::UNKNOWN
-            } else {
+            calls: if judges_calls || steady.calls {
                 btf::call_layout().unwrap_or(CallLayout::UNKNOWN)
+            } else {
+                CallLayout::UNKNOWN
             },
+            judges_calls,
             point: AT_FUNCTIONS,
-            steady: SteadyGlobals::NOTHING,
+            steady,
             probe: ProbeGlobals::NOBODY,
         }
     }
@@ -190,7 +208,7 @@ fn new_copy_mark() -> u32 {
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
     let (calls, point) = (Wire(globals.calls), Wire(globals.point));
-    let if_calls = |entries: u32| if globals.calls == CallLayout::UNKNOWN { 1 } else { entries };
+    let if_calls = |entries: u32| if globals.judges_calls { entries } else { 1 };
     let (steady, classes) = (Wire(globals.steady.layout), Wire(calls::classes()));
     let calls_timed = u32::from(globals.steady.calls);
     let if_timed = |entries: u32| if globals.steady.times { entries } else { 1 };

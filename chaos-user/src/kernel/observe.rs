@@ -7,7 +7,7 @@ use aya::Ebpf;
 use chaos_common::{
     names::program,
     net::Direction,
-    steady::{CLASSES, SockLayout, SteadyLayout, class, series},
+    steady::{CLASSES, SockLayout, class, series},
     syscall::CallLayout,
 };
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     fault::{
         attachment::topmost,
-        plan::{PlanError, levels, targets},
+        plan::{Attachment, PlanError, levels, targets},
     },
     steady::reading::Reading,
     target::{Cgroup, Scope},
@@ -47,6 +47,10 @@ pub enum Family {
 }
 
 impl Family {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Net, Self::Calls, Self::Latency, Self::Tcp, Self::Processes, Self::RunQueue, Self::Block];
+
     /// Those that are always counted.
     pub const ALWAYS: [Self; 4] = [Self::Net, Self::Calls, Self::Tcp, Self::Processes];
 
@@ -61,6 +65,25 @@ impl Family {
             Self::RunQueue => "run_queue",
             Self::Block => "block",
         }
+    }
+
+    /// Those of which a plan attaches every program.
+    pub fn counted_by(attachments: &[Attachment]) -> Vec<Self> {
+        let at_tracepoint = |wanted: &&str| {
+            attachments.iter().any(|attachment| {
+                matches!(attachment, Attachment::RawTracepoint { program, .. } if program == wanted)
+            })
+        };
+        let at_cgroup = || {
+            attachments.iter().any(|attachment| {
+                matches!(attachment, Attachment::CgroupSkb { program, .. } if *program == program::STEADY_EGRESS)
+            })
+        };
+        let is_counted = |family: &Self| match family {
+            Self::Net => at_cgroup(),
+            _ => family.tracepoints().iter().all(|(program, _)| at_tracepoint(program)),
+        };
+        Self::ALL.into_iter().filter(is_counted).collect()
     }
 
     /// Its programs at the host's tracepoints.
@@ -106,7 +129,7 @@ impl Family {
     }
 
     /// Whether its programs read what BTF alone says where to find.
-    const fn needs_btf(self) -> bool {
+    pub(super) const fn needs_btf(self) -> bool {
         !matches!(self, Self::Net | Self::Calls)
     }
 }
@@ -141,15 +164,10 @@ pub struct Observation {
     missing: Vec<Missing>,
 }
 
-/// What BTF says, as far as it can be read.
-struct Layouts {
-    sockets: SockLayout,
-    calls: CallLayout,
-    steady: SteadyLayout,
-}
-
-fn layouts() -> Result<Layouts, String> {
-    Ok(Layouts { sockets: btf::sock_layout()?, calls: btf::call_layout()?, steady: btf::steady_layout()? })
+/// What BTF says; all of it, or none.
+fn layouts() -> Result<(SockLayout, CallLayout), String> {
+    let (sockets, calls) = (btf::sock_layout()?, btf::call_layout()?);
+    btf::steady_layout().map(|_| (sockets, calls))
 }
 
 impl Observation {
@@ -157,13 +175,8 @@ impl Observation {
     pub fn start(scope: &Scope, families: &[Family]) -> Result<Self, ObserveError> {
         let (targets, levels) = (targets(scope, 0)?, levels(scope)?);
         let layouts = layouts();
-        let steady = SteadyGlobals {
-            layout: layouts.as_ref().map_or(SteadyLayout::UNKNOWN, |layouts| layouts.steady),
-            calls: families.contains(&Family::Latency),
-            times: families.iter().any(|family| !family.series().is_empty()),
-        };
-        let sockets = layouts.as_ref().map_or(SockLayout::UNKNOWN, |layouts| layouts.sockets);
-        let calls = layouts.as_ref().map_or(CallLayout::UNKNOWN, |layouts| layouts.calls);
+        let steady = SteadyGlobals::of(families);
+        let (sockets, calls) = layouts.clone().unwrap_or((SockLayout::UNKNOWN, CallLayout::UNKNOWN));
         let slots = targets.len().max(1) as u32;
         let mut ebpf = object::load(&Globals::of_counters(levels, slots, sockets, calls, steady))?;
         object::fill_targets(&mut ebpf, &targets)?;
@@ -225,5 +238,22 @@ impl Observation {
         let mut rollback = Rollback::default();
         rollback.step::<KernelError>(format!("detach {programs} programs"), Ok(()));
         rollback
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_counted_if_nothing_of_it_is_missing() {
+        let at = |program, tracepoint| Attachment::RawTracepoint { program, tracepoint };
+        let calls = at(program::STEADY_SYSCALLS, "sys_exit");
+        let retransmits = at(program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
+        assert_eq!(Family::counted_by(&[]), []);
+        assert_eq!(Family::counted_by(&[calls, retransmits]), [Family::Calls]);
+        let all = Family::ALL.into_iter().flat_map(|family| family.tracepoints());
+        let all: Vec<_> = all.map(|(program, tracepoint)| at(program, tracepoint)).collect();
+        assert_eq!(Family::counted_by(&all), Family::ALL[1..]);
     }
 }

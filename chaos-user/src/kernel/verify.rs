@@ -182,6 +182,7 @@ impl Constants {
                 kernel_log: false,
                 layout: SockLayout::UNKNOWN,
                 calls: CallLayout::UNKNOWN,
+                judges_calls: false,
                 point: CallPoint::NONE,
                 steady: SteadyGlobals::NOTHING,
                 probe,
@@ -214,6 +215,7 @@ impl Constants {
             kernel_log: self == Self::EverythingLogged,
             layout: btf::sock_layout().unwrap_or(SockLayout::UNKNOWN),
             calls: btf::call_layout().unwrap_or(CallLayout::UNKNOWN),
+            judges_calls: true,
             point: CallPoint {
                 is: point::AGAIN | point::FILE | point::MASK | point::URING,
                 ..CallPoint::NONE

@@ -1,4 +1,4 @@
-//! What a target did, as people read it: rates, and what is there. A dash is what was not measured.
+//! What a target did, as people read it: rates, and what is there.
 
 use super::number::short;
 use crate::steady::activity::{Activity, Times};
@@ -59,7 +59,8 @@ pub fn line(activity: &Activity, seconds: f64) -> String {
     told.join(", ")
 }
 
-const NOTHING: &str = "-";
+/// Stands for what was not measured, and for durations of nothing.
+pub const NOTHING: &str = "-";
 
 fn shown(value: Option<u64>, show: impl Fn(u64) -> String) -> String {
     value.map_or_else(|| NOTHING.into(), show)
