@@ -8,8 +8,8 @@ use super::{
     score::{Cell, FEW_EVENTS},
 };
 use crate::{
-    experiment::hypothesis::{Kind, Metric},
-    steady::rates::Tick,
+    experiment::hypothesis::{Kind, Scale},
+    steady::summary::Point,
     target::Group,
 };
 
@@ -31,6 +31,10 @@ pub enum Missing {
     TooFewTicks,
     /// A group did nothing that the metric is made of.
     NoActivity,
+    /// Fewer than [`super::pulse::MIN_PAIRS`] pairs of blocks are whole.
+    TooFewPairs,
+    /// It adds up over time, so that pulses say nothing about it.
+    NeedsHold,
 }
 
 /// A metric in both groups and both phases: per second, or a fraction.
@@ -65,11 +69,11 @@ pub struct Estimate {
     pub df: f64,
     /// Confidence interval of `theta`.
     pub theta_ci: [f64; 2],
-    /// Autocorrelation of the scores from one tick to the next, the larger of both phases.
+    /// Autocorrelation from one tick to the next, the larger of both phases; of pulses from one pair to the next.
     pub lag1: f64,
     /// Fewer than [`FEW_EVENTS`] events in each cell: the interval is no narrower than the exact binomial one.
     pub few_events: bool,
-    /// Length of the phase compared with the baseline, in seconds.
+    /// Length of what is compared with the baseline, in seconds.
     pub seconds: f64,
     #[serde(skip)]
     exact: Vec<Share>,
@@ -84,33 +88,48 @@ struct Share {
 }
 
 /// One group in both phases.
-struct Pair {
-    sign: f64,
-    before: Cell,
-    during: Cell,
+pub(super) struct Pair {
+    pub(super) sign: f64,
+    pub(super) before: Cell,
+    pub(super) during: Cell,
 }
 
-/// The effect on `metric` in the ticks `during`, compared with those `before`. `confidence` is that of one bound; the
+/// The effect on a metric at the points `during`, compared with those `before`. `confidence` is that of one bound; the
 /// interval holds with 2·confidence − 1 (95 % verdicts read 90 % intervals: two one-sided tests, Schuirmann 1987).
 pub fn estimate(
-    metric: Metric,
+    kind: Kind,
     contrast: Contrast,
-    before: &[&Tick],
-    during: &[&Tick],
+    before: &[Point],
+    during: &[Point],
     confidence: f64,
 ) -> Result<Estimate, Missing> {
     if before.len().min(during.len()) < ewc::MIN_TICKS {
         return Err(Missing::TooFewTicks);
     }
-    let pair = |sign, group| -> Option<Pair> {
-        let (before, during) = (Cell::of(metric, group, before)?, Cell::of(metric, group, during)?);
-        Some(Pair { sign, before, during })
-    };
-    let control = pair(-1.0, Group::Control).ok_or(Missing::NoActivity)?;
-    let experiment = pair(1.0, Group::Experiment).ok_or(Missing::NoActivity)?;
+    let cell = |group, points| Cell::of(kind, group, points);
+    let control = (cell(Group::Control, before), cell(Group::Control, during));
+    let experiment = (cell(Group::Experiment, before), cell(Group::Experiment, during));
+    let (cells, pairs) = contrasted(kind, contrast, control, experiment)?;
+    let seconds = during.iter().map(|point| point.seconds).sum();
+    measure(kind, &pairs, cells, seconds, confidence).ok_or(Missing::TooFewTicks)
+}
+
+type BeforeAndDuring = (Option<Cell>, Option<Cell>);
+
+/// The cells that enter `theta`, if there was something in each of them.
+pub(super) fn contrasted(
+    kind: Kind,
+    contrast: Contrast,
+    control: BeforeAndDuring,
+    experiment: BeforeAndDuring,
+) -> Result<(Cells, Vec<Pair>), Missing> {
+    let pair =
+        |sign, (before, during): BeforeAndDuring| Some(Pair { sign, before: before?, during: during? });
+    let control = pair(-1.0, control).ok_or(Missing::NoActivity)?;
+    let experiment = pair(1.0, experiment).ok_or(Missing::NoActivity)?;
     // Only the experimental group may fall silent because of the fault.
     let needed = [&control.before, &control.during, &experiment.before];
-    if metric.kind() == Kind::Rate && needed.iter().any(|cell| cell.count == 0.0) {
+    if kind.scale() == Scale::Relative && needed.iter().any(|cell| cell.count() == 0.0) {
         return Err(Missing::NoActivity);
     }
     let cells = Cells {
@@ -119,44 +138,34 @@ pub fn estimate(
         experiment_before: experiment.before.value(),
         experiment_during: experiment.during.value(),
     };
-    let seconds = during.iter().map(|tick| tick.seconds).sum();
     let pairs = match contrast {
         Contrast::Groups => vec![experiment, control],
         Contrast::Control => vec![Pair { sign: 1.0, ..control }],
     };
-    measure(metric.kind(), &pairs, cells, seconds, confidence).ok_or(Missing::TooFewTicks)
+    Ok((cells, pairs))
+}
+
+/// θ of these cells.
+pub(super) fn theta(pairs: &[Pair]) -> f64 {
+    pairs.iter().map(|pair| pair.sign * (pair.during.statistic() - pair.before.statistic())).sum()
 }
 
 fn measure(kind: Kind, pairs: &[Pair], cells: Cells, seconds: f64, confidence: f64) -> Option<Estimate> {
-    let theta =
-        pairs.iter().map(|pair| pair.sign * (pair.during.statistic() - pair.before.statistic())).sum();
     let before = phase_variance(pairs, |pair| &pair.before)?;
     let during = phase_variance(pairs, |pair| &pair.during)?;
     let variance = before.variance + during.variance;
     // Welch–Satterthwaite (Satterthwaite, Biometrics Bulletin 2, 1946).
     let df = variance.powi(2) / (before.variance.powi(2) / before.nu + during.variance.powi(2) / during.nu);
-    let few_events = cells_of(pairs).all(|(_, cell)| cell.events < FEW_EVENTS);
-    let exact = if few_events && kind == Kind::RareRatio { shares(pairs) } else { vec![] };
     let lag1 = before.lag1.max(during.lag1);
-    let (se, unknown) = (variance.sqrt(), [f64::NAN; 2]);
-    let change = natural(kind, theta);
-    let mut estimate = Estimate {
-        kind,
-        cells,
-        change,
-        ci: unknown,
-        theta,
-        se,
-        df,
-        theta_ci: unknown,
-        lag1,
-        few_events,
-        seconds,
-        exact,
-    };
-    estimate.theta_ci = estimate.interval(confidence);
-    estimate.ci = estimate.theta_ci.map(|bound| natural(kind, bound));
-    Some(estimate)
+    let spread = Spread { se: variance.sqrt(), df, lag1 };
+    Some(Estimate::of(kind, pairs, cells, spread, seconds, confidence))
+}
+
+/// How uncertain `theta` is.
+pub(super) struct Spread {
+    pub(super) se: f64,
+    pub(super) df: f64,
+    pub(super) lag1: f64,
 }
 
 /// The variance of one phase's share of `theta`, and how well it is known.
@@ -183,21 +192,61 @@ fn cells_of(pairs: &[Pair]) -> impl Iterator<Item = (f64, &Cell)> {
     pairs.iter().flat_map(|pair| [(pair.sign, &pair.during), (-pair.sign, &pair.before)])
 }
 
+/// The variance that counting alone gives all of them.
+pub(super) fn variance_floor(pairs: &[Pair]) -> f64 {
+    cells_of(pairs).map(|(_, cell)| cell.variance_floor()).sum()
+}
+
 fn shares(pairs: &[Pair]) -> Vec<Share> {
     cells_of(pairs)
-        .map(|(sign, cell)| Share { sign, hits: cell.trials_hit(), trials: cell.exposure })
+        .map(|(sign, cell)| Share { sign, hits: cell.trials_hit(), trials: cell.exposure() })
         .collect()
 }
 
 /// From the scale of the test to the one people read.
 pub fn natural(kind: Kind, theta: f64) -> f64 {
-    match kind {
-        Kind::Rate => theta.exp_m1(),
-        Kind::RareRatio => theta,
-    }
+    if kind.scale() == Scale::Relative { theta.exp_m1() } else { theta }
 }
 
 impl Estimate {
+    pub(super) fn of(
+        kind: Kind,
+        pairs: &[Pair],
+        cells: Cells,
+        spread: Spread,
+        seconds: f64,
+        confidence: f64,
+    ) -> Self {
+        let few_events = cells_of(pairs).all(|(_, cell)| cell.events() < FEW_EVENTS);
+        let rare = matches!(kind, Kind::RareRatio | Kind::Tail { .. });
+        let exact = if few_events && rare { shares(pairs) } else { vec![] };
+        let (theta, unknown) = (theta(pairs), [f64::NAN; 2]);
+        let Spread { se, df, lag1 } = spread;
+        let change = natural(kind, theta);
+        let (ci, theta_ci) = (unknown, unknown);
+        Self { kind, cells, change, ci, theta, se, df, theta_ci, lag1, few_events, seconds, exact }
+            .at(confidence)
+    }
+
+    /// With its interval.
+    fn at(mut self, confidence: f64) -> Self {
+        self.theta_ci = self.interval(confidence);
+        self.ci = self.theta_ci.map(|bound| natural(self.kind, bound));
+        self
+    }
+
+    /// With its standard error multiplied, where a long quiet run has shown it to be too small (see `placebo`).
+    pub fn inflated(mut self, kappa: f64, confidence: f64) -> Self {
+        self.se *= kappa.max(1.0);
+        self.at(confidence)
+    }
+
+    /// Two-sided p-value of no change at all.
+    pub fn p_any(&self) -> f64 {
+        let larger = self.p_beyond(0.0, true).min(self.p_beyond(0.0, false));
+        (2.0 * larger).min(1.0)
+    }
+
     /// Bounds of `theta`, each of which holds with chance `level`: Student's t, and with few events whatever is
     /// wider of it and [`Self::mover`].
     pub fn interval(&self, level: f64) -> [f64; 2] {

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::{
-    estimate::{Contrast, Estimate, Missing, estimate},
+    estimate::{Contrast, Estimate, Missing},
     holm,
 };
-use crate::{
-    experiment::hypothesis::{Gate, Kind, Margin, Metric},
-    steady::rates::Tick,
-};
+use crate::experiment::hypothesis::{Gate, Kind, Margin, Metric, Scale};
+
+/// How a metric's effect is measured: by phases or by pulses.
+pub type Measure<'a> = &'a dyn Fn(Metric, Contrast) -> Result<Estimate, Missing>;
 
 /// What one gate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,20 +87,20 @@ pub enum Direction {
 
 /// Lower and upper limit of theta: the margin on the scale of the test.
 pub fn limits(kind: Kind, margin: Margin) -> [f64; 2] {
-    let scale = |change: f64| match kind {
-        Kind::Rate => change.max(-1.0).ln_1p(),
-        Kind::RareRatio => change,
+    let scale = |change: f64| match kind.scale() {
+        Scale::Relative => change.max(-1.0).ln_1p(),
+        Scale::Points | Scale::PerMinute | Scale::Number => change,
     };
     let low = margin.decrease.map_or(f64::NEG_INFINITY, |decrease| scale(-decrease));
     let high = margin.increase.map_or(f64::INFINITY, scale);
     [low, high]
 }
 
-/// Judges every gate on the same ticks. PASS needs no correction, because all gates must pass (an
+/// Judges every gate. PASS needs no correction, because all gates must pass (an
 /// intersection–union test, Berger 1982); FAIL is adjusted by Holm, because one is enough.
-pub fn judge(gates: &[Gate], before: &[&Tick], during: &[&Tick], confidence: f64) -> Vec<GateResult> {
+pub fn judge(gates: &[Gate], measure: Measure, confidence: f64) -> Vec<GateResult> {
     let alpha = 1.0 - confidence;
-    let mut results: Vec<_> = gates.iter().map(|gate| gate_alone(gate, before, during, confidence)).collect();
+    let mut results: Vec<_> = gates.iter().map(|gate| gate_alone(gate, measure)).collect();
     let p: Vec<f64> = results.iter().map(|result| result.p_fail.unwrap_or(1.0)).collect();
     for (result, p_holm) in results.iter_mut().zip(holm::adjust(&p)) {
         result.p_fail_holm = result.p_fail.map(|_| p_holm);
@@ -114,8 +114,8 @@ pub fn judge(gates: &[Gate], before: &[&Tick], during: &[&Tick], confidence: f64
 }
 
 /// A gate before the others are looked at: PASS or not yet decided.
-fn gate_alone(gate: &Gate, before: &[&Tick], during: &[&Tick], confidence: f64) -> GateResult {
-    let estimate = estimate(gate.metric, Contrast::Groups, before, during, confidence);
+fn gate_alone(gate: &Gate, measure: Measure) -> GateResult {
+    let estimate = measure(gate.metric, Contrast::Groups);
     let missing = estimate.as_ref().err().copied();
     let estimate = estimate.ok();
     let inside = estimate.as_ref().is_some_and(|effect| is_inside(effect, gate.margin));
@@ -133,13 +133,14 @@ fn gate_alone(gate: &Gate, before: &[&Tick], during: &[&Tick], confidence: f64) 
     }
 }
 
-fn is_inside(effect: &Estimate, margin: Margin) -> bool {
+/// Whether the interval lies inside the margin: two one-sided tests.
+pub fn is_inside(effect: &Estimate, margin: Margin) -> bool {
     let [low, high] = limits(effect.kind, margin);
     effect.theta_ci[0] > low && effect.theta_ci[1] < high
 }
 
 /// The smaller p-value of both sides; where there is no margin nothing can be outside it.
-fn p_fail(effect: &Estimate, margin: Margin) -> f64 {
+pub fn p_fail(effect: &Estimate, margin: Margin) -> f64 {
     let [low, high] = limits(effect.kind, margin);
     let above = if high.is_finite() { effect.p_beyond(high, true) } else { 1.0 };
     let below = if low.is_finite() { effect.p_beyond(low, false) } else { 1.0 };
@@ -206,8 +207,8 @@ pub struct ControlResult {
 }
 
 /// The control group's own change, against the gate's margin taken both ways: any move of the yardstick matters.
-pub fn judge_control(gate: &Gate, before: &[&Tick], during: &[&Tick], confidence: f64) -> ControlResult {
-    let estimate = estimate(gate.metric, Contrast::Control, before, during, confidence).ok();
+pub fn judge_control(gate: &Gate, measure: Measure) -> ControlResult {
+    let estimate = measure(gate.metric, Contrast::Control).ok();
     let steady = estimate.as_ref().map_or(Steady::Unclear, |effect| {
         let [low, high] = both_ways(limits(effect.kind, gate.margin));
         let [ci_low, ci_high] = effect.theta_ci;

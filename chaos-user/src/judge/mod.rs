@@ -11,6 +11,7 @@ pub mod ewc;
 pub mod gate;
 pub mod holm;
 pub mod names;
+pub mod pulse;
 pub mod quantile;
 pub mod score;
 pub mod verdict;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::time::Duration;
 
+use chaos_common::Counters;
 use serde::Serialize;
 
 pub use delivery::{Delivery, RuleDelivery};
@@ -34,13 +36,13 @@ pub use verdict::{AbortReason, Caveat, InvalidReason, Recovered, Verdict};
 use crate::{
     experiment::hypothesis::{Gate, Metric},
     steady::{
-        rates::{Counts, Tick, counts},
+        rates::{Counts, Tick, counts, points},
         sample::Phase,
     },
     target::Group,
 };
 use delivery::FEW_INJECTIONS;
-use estimate::{Contrast, estimate};
+use estimate::Contrast;
 use verdict::Evidence;
 
 /// Everything a verdict is made from.
@@ -120,9 +122,9 @@ pub fn judge(input: &JudgeInput) -> Judgement {
     let baseline = phase_ticks(input, Phase::Baseline);
     let inject = phase_ticks(input, Phase::Inject);
     let delivery: Vec<_> = input.rules.iter().map(delivery::check).collect();
-    let gates = gate::judge(&input.gates, &baseline, &inject, confidence);
-    let control: Vec<_> =
-        input.gates.iter().map(|gate| gate::judge_control(gate, &baseline, &inject, confidence)).collect();
+    let measure = |metric, contrast| by_phases(metric, contrast, &baseline, &inject, confidence);
+    let gates = gate::judge(&input.gates, &measure, confidence);
+    let control: Vec<_> = input.gates.iter().map(|gate| gate::judge_control(gate, &measure)).collect();
     let recovery = recovery(input, &baseline, confidence);
     let invalid = invalid(input, &delivery);
     let verdict = verdict::decide(&Evidence {
@@ -137,7 +139,7 @@ pub fn judge(input: &JudgeInput) -> Judgement {
         confidence,
         ci_level: 2.0 * confidence - 1.0,
         aborted: input.aborted.clone(),
-        observations: observations(&input.gates, &baseline, &inject, confidence),
+        observations: observations(&input.gates, &measure),
         caveats: caveats(input, &gates, &control, &delivery, recovery.outcome),
         invalid,
         gates,
@@ -145,6 +147,18 @@ pub fn judge(input: &JudgeInput) -> Judgement {
         recovery,
         delivery,
     }
+}
+
+/// The effect between two phases.
+fn by_phases(
+    metric: Metric,
+    contrast: Contrast,
+    before: &[&Tick],
+    during: &[&Tick],
+    confidence: f64,
+) -> Result<Estimate, Missing> {
+    let of = |ticks: &[&Tick]| points(metric, ticks.iter().copied());
+    estimate::estimate(metric.kind(), contrast, &of(before), &of(during), confidence)
 }
 
 /// The ticks of a phase that count: those that lie mostly after the system has settled. The baseline begins settled.
@@ -162,7 +176,8 @@ fn recovery(input: &JudgeInput, baseline: &[&Tick], confidence: f64) -> Recovery
     if ticks.len() < ewc::MIN_TICKS {
         return Recovery { outcome: Recovered::NotMeasured, gates: vec![] };
     }
-    let gates = gate::judge(&input.gates, baseline, &ticks, confidence);
+    let measure = |metric, contrast| by_phases(metric, contrast, baseline, &ticks, confidence);
+    let gates = gate::judge(&input.gates, &measure, confidence);
     let outcome = if gates.iter().any(|gate| gate.verdict == GateVerdict::Fail) {
         Recovered::NotRecovered
     } else if gates.iter().all(|gate| gate.verdict == GateVerdict::Pass) {
@@ -174,10 +189,10 @@ fn recovery(input: &JudgeInput, baseline: &[&Tick], confidence: f64) -> Recovery
 }
 
 /// What moved that nobody asked about.
-fn observations(gates: &[Gate], before: &[&Tick], during: &[&Tick], confidence: f64) -> Vec<Observation> {
+fn observations(gates: &[Gate], measure: gate::Measure) -> Vec<Observation> {
     let is_gate = |metric: Metric| gates.iter().any(|gate| gate.metric == metric);
     let observe = |metric| {
-        let estimate = estimate(metric, Contrast::Groups, before, during, confidence).ok()?;
+        let estimate = measure(metric, Contrast::Groups).ok()?;
         Some(Observation { metric, estimate })
     };
     Metric::ALL.into_iter().filter(|metric| !is_gate(*metric)).filter_map(observe).collect()
@@ -221,13 +236,21 @@ fn inactive(input: &JudgeInput) -> Vec<InvalidReason> {
 /// How much happened that these metrics are made of: of a ratio what it is taken of, since no errors is no idleness.
 fn activity<'a>(metrics: &[Metric], ticks: impl IntoIterator<Item = &'a Tick>, group: Group) -> u64 {
     let of_tick = |tick: &Tick, metric: Metric| {
-        let Counts { count, of, .. } = counts(metric, score::side(group, tick));
+        let Counts { count, of, .. } = counts(metric, side(group, tick));
         of.unwrap_or(count)
     };
     ticks
         .into_iter()
         .flat_map(|tick| metrics.iter().map(move |metric| of_tick(tick, *metric)))
         .fold(0, u64::saturating_add)
+}
+
+/// One group's counters in a tick.
+const fn side(group: Group, tick: &Tick) -> &Counters {
+    match group {
+        Group::Control => &tick.control,
+        Group::Experiment => &tick.experiment,
+    }
 }
 
 fn lost_ticks(input: &JudgeInput) -> (usize, usize) {
@@ -271,6 +294,8 @@ fn gate_caveats(gate: &GateResult) -> Vec<Caveat> {
     match gate.missing {
         Some(Missing::TooFewTicks) => caveats.push(Caveat::TooFewTicks { metric }),
         Some(Missing::NoActivity) => caveats.push(Caveat::NothingMeasured { metric }),
+        Some(Missing::TooFewPairs) => caveats.push(Caveat::TooFewPairs { metric }),
+        Some(Missing::NeedsHold) => caveats.push(Caveat::NeedsHold { metric }),
         None => {}
     }
     match gate.needs_s {

@@ -18,7 +18,14 @@ impl Serialize for Kind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
             Self::Rate => "rate",
+            Self::Ratio => "ratio",
             Self::RareRatio => "rare_ratio",
+            Self::TimeShare => "time_share",
+            Self::Quantile { .. } => "quantile",
+            Self::Tail { .. } => "tail",
+            Self::Gauge => "gauge",
+            Self::Trend => "trend",
+            Self::Event => "event",
         })
     }
 }

@@ -164,7 +164,7 @@ impl World {
             let ticks = world.ticks(*seed);
             let of = |phase| ticks.iter().filter(move |tick| tick.phase == phase).collect::<Vec<_>>();
             let (before, during) = (of(Phase::Baseline), of(Phase::Inject));
-            let effect = estimate(metric, Contrast::Groups, &before, &during, 0.95).unwrap();
+            let effect = by_phases(metric, Contrast::Groups, &before, &during, 0.95).unwrap();
             (effect.ci[0]..=effect.ci[1]).contains(&truth)
         };
         (0..RUNS).filter(covers).count() as f64 / RUNS as f64

@@ -158,6 +158,16 @@ pub enum Caveat {
         /// Which.
         metric: Metric,
     },
+    /// A gate has too few whole pairs of blocks.
+    TooFewPairs {
+        /// Which.
+        metric: Metric,
+    },
+    /// A gate's metric adds up over time, and there was no hold.
+    NeedsHold {
+        /// Which.
+        metric: Metric,
+    },
     /// Nothing happened that a gate is made of.
     NothingMeasured {
         /// Which.
@@ -350,6 +360,17 @@ impl fmt::Display for Caveat {
             }
             Self::TooFewTicks { metric } => {
                 write!(f, "{} has too few ticks to be judged: make the phases longer", metric.name())
+            }
+            Self::TooFewPairs { metric } => {
+                let (name, least) = (metric.name(), super::pulse::MIN_PAIRS);
+                write!(f, "{name} has fewer than {least} whole pairs of blocks: give it more pulses")
+            }
+            Self::NeedsHold { metric } => {
+                let name = metric.name();
+                write!(
+                    f,
+                    "{name} adds up over time, which pulses do not show: use the design `both` or `hold`"
+                )
             }
             Self::NothingMeasured { metric } => {
                 write!(

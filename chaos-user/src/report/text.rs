@@ -273,7 +273,8 @@ fn interval(effect: &Estimate) -> String {
 
 /// `-10 %`, `+0.5 pp`, `±10 %`, `-10/+20 %`.
 fn margin(kind: Kind, margin: Margin) -> String {
-    let text = |value: f64| number::asked(value).trim_end_matches(" %").to_owned();
+    let text =
+        |value: f64| number::asked(number::shown(kind, value) / 100.0).trim_end_matches(" %").to_owned();
     let unit = number::unit(kind);
     match (margin.decrease, margin.increase) {
         (Some(down), Some(up)) if down == up => format!("±{} {unit}", text(up)),
