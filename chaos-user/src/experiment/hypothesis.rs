@@ -80,6 +80,15 @@ impl Kind {
     }
 }
 
+/// What a metric belongs to, for reports that list many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// How much was done.
+    Activity,
+    /// What went wrong.
+    Errors,
+}
+
 /// One gate: a metric that decides, and how far it may move.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gate {
@@ -155,6 +164,16 @@ impl Metric {
             Self::SyscallErrorRatio => "syscall.error_ratio",
             Self::OrganicErrorRatio => "syscall.organic_error_ratio",
             Self::TcpRetransRatio => "tcp.retrans_ratio",
+        }
+    }
+
+    /// What it belongs to.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::TxPackets | Self::TxBytes | Self::RxPackets | Self::RxBytes | Self::Syscalls => {
+                Family::Activity
+            }
+            Self::SyscallErrorRatio | Self::OrganicErrorRatio | Self::TcpRetransRatio => Family::Errors,
         }
     }
 

@@ -75,6 +75,9 @@ pub struct Estimate {
     pub few_events: bool,
     /// Length of what is compared with the baseline, in seconds.
     pub seconds: f64,
+    /// How many pairs of blocks it is made of, of pulses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<usize>,
     #[serde(skip)]
     exact: Vec<Share>,
 }
@@ -157,7 +160,7 @@ fn measure(kind: Kind, pairs: &[Pair], cells: Cells, seconds: f64, confidence: f
     // Welch–Satterthwaite (Satterthwaite, Biometrics Bulletin 2, 1946).
     let df = variance.powi(2) / (before.variance.powi(2) / before.nu + during.variance.powi(2) / during.nu);
     let lag1 = before.lag1.max(during.lag1);
-    let spread = Spread { se: variance.sqrt(), df, lag1 };
+    let spread = Spread { se: variance.sqrt(), df, lag1, pairs: None };
     Some(Estimate::of(kind, pairs, cells, spread, seconds, confidence))
 }
 
@@ -166,6 +169,7 @@ pub(super) struct Spread {
     pub(super) se: f64,
     pub(super) df: f64,
     pub(super) lag1: f64,
+    pub(super) pairs: Option<usize>,
 }
 
 /// The variance of one phase's share of `theta`, and how well it is known.
@@ -221,11 +225,24 @@ impl Estimate {
         let rare = matches!(kind, Kind::RareRatio | Kind::Tail { .. });
         let exact = if few_events && rare { shares(pairs) } else { vec![] };
         let (theta, unknown) = (theta(pairs), [f64::NAN; 2]);
-        let Spread { se, df, lag1 } = spread;
+        let Spread { se, df, lag1, pairs: blocks } = spread;
         let change = natural(kind, theta);
-        let (ci, theta_ci) = (unknown, unknown);
-        Self { kind, cells, change, ci, theta, se, df, theta_ci, lag1, few_events, seconds, exact }
-            .at(confidence)
+        let estimate = Self {
+            kind,
+            cells,
+            change,
+            ci: unknown,
+            theta,
+            se,
+            df,
+            theta_ci: unknown,
+            lag1,
+            few_events,
+            seconds,
+            pairs: blocks,
+            exact,
+        };
+        estimate.at(confidence)
     }
 
     /// With its interval.

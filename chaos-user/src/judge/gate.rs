@@ -43,11 +43,17 @@ pub struct GateResult {
     pub p_fail: Option<f64>,
     /// The same, adjusted for all gates.
     pub p_fail_holm: Option<f64>,
+    /// p-value of "no change at all" that needs no model, of pulses. Never decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_randomization: Option<f64>,
     /// The interval excludes no change at all. Never decides.
     pub detectable: bool,
     /// If inconclusive: a phase of about this many seconds, and a baseline in proportion, would settle it if the
     /// effect is as estimated. `None` if that is more than [`MOST_LONGER`] times as long.
     pub needs_s: Option<f64>,
+    /// The same in pairs of blocks, of pulses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs_pairs: Option<usize>,
 }
 
 /// A gate is not worth running more than this many times as long.
@@ -96,21 +102,32 @@ pub fn limits(kind: Kind, margin: Margin) -> [f64; 2] {
     [low, high]
 }
 
-/// Judges every gate. PASS needs no correction, because all gates must pass (an
-/// intersection–union test, Berger 1982); FAIL is adjusted by Holm, because one is enough.
+/// Judges every gate. See [`judge_all`].
 pub fn judge(gates: &[Gate], measure: Measure, confidence: f64) -> Vec<GateResult> {
+    judge_all(gates, &[measure], confidence).into_iter().flatten().collect()
+}
+
+/// Judges every gate by each of these measures. PASS needs no correction, because all gates must pass (an
+/// intersection–union test, Berger 1982); FAIL is adjusted by Holm, because one is enough.
+pub fn judge_all(gates: &[Gate], measures: &[Measure], confidence: f64) -> Vec<Vec<GateResult>> {
     let alpha = 1.0 - confidence;
-    let mut results: Vec<_> = gates.iter().map(|gate| gate_alone(gate, measure)).collect();
+    let alone = |measure: &Measure| gates.iter().map(|gate| gate_alone(gate, *measure)).collect::<Vec<_>>();
+    let mut results: Vec<GateResult> = measures.iter().flat_map(alone).collect();
     let p: Vec<f64> = results.iter().map(|result| result.p_fail.unwrap_or(1.0)).collect();
     for (result, p_holm) in results.iter_mut().zip(holm::adjust(&p)) {
         result.p_fail_holm = result.p_fail.map(|_| p_holm);
         if p_holm <= alpha {
             result.verdict = GateVerdict::Fail;
         }
-        result.bound = result.estimate.as_ref().map(|effect| bound(effect, result.margin, result.verdict));
-        result.needs_s = result.estimate.as_ref().and_then(|effect| needs_s(effect, result));
+        let Some(effect) = result.estimate.as_ref().filter(|effect| effect.kind != Kind::Event) else {
+            continue;
+        };
+        result.bound = Some(bound(effect, result.margin, result.verdict));
+        let longer = times_longer(effect, result);
+        result.needs_pairs = longer.and_then(|times| Some((times * effect.pairs? as f64).ceil() as usize));
+        result.needs_s = longer.filter(|_| effect.pairs.is_none()).map(|times| times * effect.seconds);
     }
-    results
+    results.chunks(gates.len().max(1)).map(<[GateResult]>::to_vec).collect()
 }
 
 /// A gate before the others are looked at: PASS or not yet decided.
@@ -118,18 +135,32 @@ fn gate_alone(gate: &Gate, measure: Measure) -> GateResult {
     let estimate = measure(gate.metric, Contrast::Groups);
     let missing = estimate.as_ref().err().copied();
     let estimate = estimate.ok();
-    let inside = estimate.as_ref().is_some_and(|effect| is_inside(effect, gate.margin));
+    let verdict = estimate.as_ref().map_or(GateVerdict::Inconclusive, |effect| alone(effect, gate.margin));
+    let tested = estimate.as_ref().filter(|effect| effect.kind != Kind::Event);
     GateResult {
         metric: gate.metric,
         margin: gate.margin,
-        verdict: if inside { GateVerdict::Pass } else { GateVerdict::Inconclusive },
-        p_fail: estimate.as_ref().map(|effect| p_fail(effect, gate.margin)),
+        verdict,
+        p_fail: tested.map(|effect| p_fail(effect, gate.margin)),
         detectable: estimate.as_ref().is_some_and(|effect| !(effect.ci[0]..=effect.ci[1]).contains(&0.0)),
         estimate,
         missing,
         bound: None,
         p_fail_holm: None,
+        p_randomization: None,
         needs_s: None,
+        needs_pairs: None,
+    }
+}
+
+/// What a gate says before the others are looked at. Of what is counted and not estimated it is all there is to say.
+fn alone(effect: &Estimate, margin: Margin) -> GateVerdict {
+    let most = margin.increase.unwrap_or(f64::INFINITY);
+    match effect.kind {
+        Kind::Event if effect.cells.experiment_during > most => GateVerdict::Fail,
+        Kind::Event => GateVerdict::Pass,
+        _ if is_inside(effect, margin) => GateVerdict::Pass,
+        _ => GateVerdict::Inconclusive,
     }
 }
 
@@ -164,7 +195,7 @@ fn bound(effect: &Estimate, margin: Margin, verdict: GateVerdict) -> Bound {
 }
 
 /// The half-width shrinks with the root of the time: (half / distance to the limit)² times as long.
-fn needs_s(effect: &Estimate, gate: &GateResult) -> Option<f64> {
+fn times_longer(effect: &Estimate, gate: &GateResult) -> Option<f64> {
     if gate.verdict != GateVerdict::Inconclusive {
         return None;
     }
@@ -180,7 +211,7 @@ fn needs_s(effect: &Estimate, gate: &GateResult) -> Option<f64> {
         longer(up, high).max(longer(down, low))
     };
     // Just outside after Holm: the interval itself would do, the adjustment does not.
-    (times <= MOST_LONGER).then_some(times.max(1.0) * effect.seconds)
+    (times <= MOST_LONGER).then_some(times.max(1.0))
 }
 
 /// Whether the control group itself stayed where it was.
@@ -210,11 +241,11 @@ pub struct ControlResult {
 pub fn judge_control(gate: &Gate, measure: Measure) -> ControlResult {
     let estimate = measure(gate.metric, Contrast::Control).ok();
     let steady = estimate.as_ref().map_or(Steady::Unclear, |effect| {
-        let [low, high] = both_ways(limits(effect.kind, gate.margin));
+        let limits = both_ways(limits(effect.kind, gate.margin));
         let [ci_low, ci_high] = effect.theta_ci;
-        if ci_low > low && ci_high < high {
+        if ci_low > limits[0] && ci_high < limits[1] {
             Steady::Yes
-        } else if ci_low > high || ci_high < low {
+        } else if is_outside(effect, limits) {
             Steady::No
         } else {
             Steady::Unclear
@@ -223,7 +254,12 @@ pub fn judge_control(gate: &Gate, measure: Measure) -> ControlResult {
     ControlResult { metric: gate.metric, steady, estimate }
 }
 
+/// Whether the interval lies wholly outside these limits.
+pub fn is_outside(effect: &Estimate, [low, high]: [f64; 2]) -> bool {
+    effect.theta_ci[0] > high || effect.theta_ci[1] < low
+}
+
 /// Where one side has no limit, the other's mirror image.
-fn both_ways([low, high]: [f64; 2]) -> [f64; 2] {
+pub fn both_ways([low, high]: [f64; 2]) -> [f64; 2] {
     [if low.is_finite() { low } else { -high }, if high.is_finite() { high } else { -low }]
 }

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
-    experiment::hypothesis::{Kind, Margin, Metric},
+    experiment::hypothesis::{Family, Kind, Margin, Metric},
     steady::sample::Phase,
     target::Group,
 };
@@ -26,6 +26,15 @@ impl Serialize for Kind {
             Self::Gauge => "gauge",
             Self::Trend => "trend",
             Self::Event => "event",
+        })
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Activity => "activity",
+            Self::Errors => "errors",
         })
     }
 }

@@ -25,7 +25,7 @@ pub const MIN_PAIRS: usize = 6;
 const MOST_LOST: f64 = 0.1;
 
 /// Most pairs for which every order they might have had is looked at.
-const MOST_ENUMERATED: usize = 20;
+const MOST_ENUMERATED: usize = 16;
 
 /// What one metric did in a pair of blocks.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,7 +107,8 @@ pub fn estimate(
     let mean = without.iter().sum::<f64>() / k;
     let jackknife = (k - 1.0) / k * without.iter().map(|theta| (theta - mean).powi(2)).sum::<f64>();
     let variance = jackknife.max(estimate::variance_floor(&cell_pairs));
-    let spread = Spread { se: variance.sqrt(), df: k - 1.0, lag1: ewc::lag1(&without) };
+    let lag1 = ewc::lag1(&without);
+    let spread = Spread { se: variance.sqrt(), df: k - 1.0, lag1, pairs: Some(pairs.len()) };
     Ok(Estimate::of(kind, &cell_pairs, cells, spread, seconds, confidence))
 }
 

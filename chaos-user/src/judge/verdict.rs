@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    delivery::{Delivery, Fired},
+    Pulses,
+    delivery::{Delivery, FEW_INJECTIONS, Fired},
     gate::{ControlResult, GateResult, GateVerdict, Steady},
     names,
 };
@@ -79,6 +80,13 @@ pub enum InvalidReason {
         fault: String,
         /// What it could have hit.
         eligible: u64,
+    },
+    /// A fault fired only a few times in all pulses together.
+    TooFewInjections {
+        /// Which.
+        fault: String,
+        /// How often.
+        injected: u64,
     },
     /// A fault hit clearly more or less often than asked.
     OtherShare {
@@ -180,6 +188,30 @@ pub enum Caveat {
         /// Seconds of injecting, settled.
         inject_s: f64,
     },
+    /// A gate would be decided by more pulses.
+    RunMorePairs {
+        /// Which.
+        metric: Metric,
+        /// Pairs of blocks.
+        pairs: usize,
+    },
+    /// A gate's effect is still there after the fault is off, so that pulses show too little of it.
+    CarryOver {
+        /// Which.
+        metric: Metric,
+    },
+    /// Pairs of blocks of which too much is lost.
+    DroppedPairs {
+        /// Left out.
+        dropped: usize,
+        /// Judged.
+        kept: usize,
+    },
+    /// A level that moved all through the run, so that its mean says little.
+    NonStationary {
+        /// Which.
+        metric: Metric,
+    },
     /// A gate would not be decided by any run of reasonable length.
     TooNoisy {
         /// Which.
@@ -219,47 +251,82 @@ pub struct Evidence<'a> {
     pub invalid: &'a [InvalidReason],
     /// The gates while injecting.
     pub gates: &'a [GateResult],
+    /// The same by a hold beside pulses.
+    pub hold: &'a [GateResult],
+    /// The pulses, if there were any.
+    pub pulses: Option<&'a Pulses>,
     /// The control group by itself.
     pub control: &'a [ControlResult],
     /// After injecting.
     pub recovered: Recovered,
 }
 
-/// One verdict. ABORTED goes before INVALID, because an early end leaves data missing by itself. Recovery that is not
-/// shown does not withhold PASS: short recover phases rarely have the power, and say so as a caveat.
+/// One verdict. ABORTED goes before INVALID, because an early end leaves data missing by itself.
+///
+/// Pulses are short and many, so that they can tell that the control group stood still and that the system is back, and
+/// PASS needs both. A hold rarely has the power to: there, only what is shown to be wrong withholds it, and the rest is a
+/// caveat. What carries over makes effects look smaller: it takes PASS away and leaves FAIL.
 pub fn decide(evidence: &Evidence) -> Verdict {
-    let any_fails = evidence.gates.iter().any(|gate| gate.verdict == GateVerdict::Fail);
-    let all_pass = evidence.gates.iter().all(|gate| gate.verdict == GateVerdict::Pass);
-    let control_moved = evidence.control.iter().any(|control| control.steady == Steady::No);
     if evidence.aborted {
         Verdict::Aborted
     } else if !evidence.invalid.is_empty() {
         Verdict::Invalid
-    } else if any_fails || evidence.recovered == Recovered::NotRecovered {
+    } else if fails(evidence) {
         Verdict::Fail
-    } else if all_pass && !evidence.gates.is_empty() && !control_moved {
+    } else if carries_over(evidence) {
+        Verdict::Invalid
+    } else if passes(evidence) {
         Verdict::Pass
     } else {
         Verdict::Inconclusive
     }
 }
 
+fn fails(evidence: &Evidence) -> bool {
+    let any_gate = evidence.gates.iter().chain(evidence.hold).any(|gate| gate.verdict == GateVerdict::Fail);
+    // The order of the blocks was drawn: what the control group did with them, the fault did.
+    let spilled = evidence.pulses.is_some() && any_control(evidence, Steady::No);
+    any_gate || spilled || evidence.recovered == Recovered::NotRecovered
+}
+
+fn passes(evidence: &Evidence) -> bool {
+    let gates =
+        !evidence.gates.is_empty() && evidence.gates.iter().all(|gate| gate.verdict == GateVerdict::Pass);
+    let shown = match evidence.pulses {
+        Some(_) => !any_control(evidence, Steady::Unclear) && evidence.recovered == Recovered::Recovered,
+        None => true,
+    };
+    gates && shown && !any_control(evidence, Steady::No)
+}
+
+fn any_control(evidence: &Evidence, state: Steady) -> bool {
+    evidence.control.iter().any(|control| control.steady == state)
+}
+
+fn carries_over(evidence: &Evidence) -> bool {
+    evidence.pulses.is_some_and(|pulses| pulses.carry_over.iter().any(|check| check.seen))
+}
+
 /// What is wrong with the delivery of the faults. Every fault must have fired: a verdict about two faults of which
 /// one never did is a verdict about another experiment.
-pub fn invalid_delivery(deliveries: &[Delivery]) -> Vec<InvalidReason> {
+/// Of pulses, a few injections are none: they did not reach most blocks.
+pub fn invalid_delivery(deliveries: &[Delivery], pulses: bool) -> Vec<InvalidReason> {
     if deliveries.is_empty() {
         return vec![InvalidReason::NoFault];
     }
-    let mut reasons: Vec<_> = deliveries.iter().filter_map(invalid_one).collect();
+    let mut reasons: Vec<_> = deliveries.iter().filter_map(|one| invalid_one(one, pulses)).collect();
     if deliveries.iter().all(|delivery| delivery.fired == Fired::DryRun) {
         reasons.push(InvalidReason::DryRun);
     }
     reasons
 }
 
-fn invalid_one(delivery: &Delivery) -> Option<InvalidReason> {
+fn invalid_one(delivery: &Delivery, pulses: bool) -> Option<InvalidReason> {
     let fault = delivery.name.clone();
     match delivery.fired {
+        Fired::AsAsked if pulses && delivery.injected < FEW_INJECTIONS => {
+            Some(InvalidReason::TooFewInjections { fault, injected: delivery.injected })
+        }
         Fired::AsAsked | Fired::DryRun => None,
         Fired::NothingEligible => Some(InvalidReason::NothingEligible { fault }),
         Fired::Never => Some(InvalidReason::NothingInjected { fault, eligible: delivery.eligible }),
@@ -299,6 +366,12 @@ impl fmt::Display for InvalidReason {
                 write!(
                     f,
                     "{fault} never fired, although {eligible} were eligible: raise its chance, or run longer"
+                )
+            }
+            Self::TooFewInjections { fault, injected } => {
+                write!(
+                    f,
+                    "{fault} fired {injected} times in all pulses, too few: raise its chance, or the load"
                 )
             }
             Self::OtherShare { fault, fraction, expected } => {
@@ -385,6 +458,20 @@ impl fmt::Display for Caveat {
                     f,
                     "{name} would be decided by injecting for about {inject_s:.0} s, with a baseline to match"
                 )
+            }
+            Self::RunMorePairs { metric, pairs } => {
+                write!(f, "{} would be decided by about {pairs} pairs of blocks", metric.name())
+            }
+            Self::CarryOver { metric } => {
+                let name = metric.name();
+                write!(f, "{name} still shows the fault after it is off, so pulses show too little of it: ")?;
+                write!(f, "make the blocks longer, or use the design `hold`")
+            }
+            Self::DroppedPairs { dropped, kept } => {
+                write!(f, "{dropped} of {} pairs are left out, too much of them is lost", dropped + kept)
+            }
+            Self::NonStationary { metric } => {
+                write!(f, "{} moved all through the run: judge how fast, not how much", metric.name())
             }
             Self::TooNoisy { metric } => {
                 let name = metric.name();

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     judge::{
         AbortReason, Caveat, ControlResult, Delivery, GateResult, InvalidReason, Judgement, Observation,
-        Recovery, Verdict,
+        Pulses, Recovery, Verdict,
     },
     steady::sample::Phase,
 };
@@ -129,6 +129,12 @@ pub struct Report {
     pub faults: Vec<FaultRecord>,
     /// What should have stayed true, and did or did not.
     pub gates: Vec<GateResult>,
+    /// The same by the hold, where there were pulses as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hold: Vec<GateResult>,
+    /// The pulses, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulses: Option<Pulses>,
     /// The control group by itself.
     pub control: Vec<ControlResult>,
     /// What else was measured.
@@ -172,6 +178,8 @@ impl Report {
             phases: facts.phases,
             faults,
             gates: judgement.gates,
+            hold: judgement.hold,
+            pulses: judgement.pulses,
             control: judgement.control,
             observations: judgement.observations,
             recovery: judgement.recovery,

@@ -6,7 +6,7 @@ use super::{FaultRecord, Report, number};
 use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
-        Caveat, Estimate, GateResult, GateVerdict, Recovered, Steady, Verdict,
+        Caveat, Estimate, GateResult, GateVerdict, Pulses, Recovered, Steady, Verdict,
         delivery::{Delivery, Fired, ShareCheck},
         gate::{Bound, Direction},
         names,
@@ -115,6 +115,12 @@ impl Page {
         if !report.phases.is_empty() {
             self.line("phases", &phases(report));
         }
+        if let Some(pulses) = &report.pulses {
+            self.line("pulses", &pulsed(pulses));
+        }
+        if let Some(text) = by_hold(report) {
+            self.line("hold", &text);
+        }
         if let Some(text) = control(report) {
             self.line("control", &text);
         }
@@ -165,6 +171,31 @@ fn phases(report: &Report) -> String {
         format!("{} {}{lost}", names::phase(record.phase), number::seconds(record.seconds))
     });
     parts.collect::<Vec<_>>().join(", ")
+}
+
+/// `12 pairs of blocks, 1 more left out; still there after the fault: net.rx_bytes`.
+fn pulsed(pulses: &Pulses) -> String {
+    let dropped = match pulses.dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} more left out"),
+    };
+    let carried: Vec<_> =
+        pulses.carry_over.iter().filter(|check| check.seen).map(|check| check.metric.name()).collect();
+    let carried = match carried.is_empty() {
+        true => String::new(),
+        false => format!("; still there after the fault: {}", carried.join(", ")),
+    };
+    format!("{} pairs of blocks{dropped}{carried}", pulses.pairs)
+}
+
+/// `net.rx_bytes -1.2 % PASS`, gate by gate.
+fn by_hold(report: &Report) -> Option<String> {
+    let of_gate = |gate: &GateResult| {
+        let effect = gate.estimate.as_ref()?;
+        Some(format!("{} {}", change_of((gate.metric, effect)), gate_word(gate.verdict).0))
+    };
+    let parts: Vec<_> = report.hold.iter().filter_map(of_gate).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Whether gates mean anything: without a fault, or without all of the run, a "PASS" would be an empty one.
@@ -224,12 +255,16 @@ fn gates_table(report: &Report, wide: bool) -> Table {
     table
 }
 
-fn gate_row(gate: &GateResult, wide: bool, judged: bool) -> Vec<Cell> {
-    let (word, colour) = match gate.verdict {
+const fn gate_word(verdict: GateVerdict) -> (&'static str, Color) {
+    match verdict {
         GateVerdict::Pass => ("PASS", Color::Green),
         GateVerdict::Fail => ("FAIL", Color::Red),
         GateVerdict::Inconclusive => ("INCONCLUSIVE", Color::Yellow),
-    };
+    }
+}
+
+fn gate_row(gate: &GateResult, wide: bool, judged: bool) -> Vec<Cell> {
+    let (word, colour) = gate_word(gate.verdict);
     let mut row = vec![Cell::new(gate.metric.name())];
     if wide {
         row.extend(levels(gate));
@@ -288,7 +323,11 @@ fn margin(kind: Kind, margin: Margin) -> String {
 /// What was shown; if nothing was, what it would take.
 fn bound(gate: &GateResult) -> String {
     if gate.verdict == GateVerdict::Inconclusive {
-        return gate.needs_s.map_or("–".into(), |seconds| format!("needs {}", number::seconds(seconds)));
+        return match (gate.needs_s, gate.needs_pairs) {
+            (Some(seconds), _) => format!("needs {}", number::seconds(seconds)),
+            (None, Some(pairs)) => format!("needs {pairs} pairs"),
+            (None, None) => "–".into(),
+        };
     }
     let amount = |by: f64| number::amount(gate.metric.kind(), by);
     match gate.bound {
@@ -385,10 +424,9 @@ fn dormant(Delivery { experiment, .. }: &Delivery) -> String {
     }
 }
 
-/// Metrics that are no gates and whose interval excludes no change. Not corrected for how many there are.
+/// Metrics that are no gates and moved, corrected for how many were looked at.
 fn also_moved(report: &Report) -> Option<String> {
-    let moved =
-        report.observations.iter().filter(|seen| seen.estimate.ci[0] > 0.0 || seen.estimate.ci[1] < 0.0);
+    let moved = report.observations.iter().filter(|seen| seen.moved());
     let parts: Vec<_> = moved
         .map(|seen| format!("{} {}", change_of((seen.metric, &seen.estimate)), interval(&seen.estimate)))
         .collect();
