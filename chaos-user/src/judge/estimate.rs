@@ -6,6 +6,7 @@ use super::{
     ewc::{self, LongRun},
     quantile,
     score::{Cell, FEW_EVENTS},
+    trend,
 };
 use crate::{
     experiment::hypothesis::{Kind, Scale},
@@ -108,6 +109,9 @@ pub fn estimate(
 ) -> Result<Estimate, Missing> {
     if before.len().min(during.len()) < ewc::MIN_TICKS {
         return Err(Missing::TooFewTicks);
+    }
+    if kind == Kind::Trend {
+        return trend::estimate(before, during, confidence);
     }
     let cell = |group, points| Cell::of(kind, group, points);
     let control = (cell(Group::Control, before), cell(Group::Control, during));
@@ -224,22 +228,34 @@ impl Estimate {
         let few_events = cells_of(pairs).all(|(_, cell)| cell.events() < FEW_EVENTS);
         let rare = matches!(kind, Kind::RareRatio | Kind::Tail { .. });
         let exact = if few_events && rare { shares(pairs) } else { vec![] };
-        let (theta, unknown) = (theta(pairs), [f64::NAN; 2]);
-        let Spread { se, df, lag1, pairs: blocks } = spread;
-        let change = natural(kind, theta);
+        let plain = Self::plain(kind, cells, theta(pairs), spread, seconds, confidence);
+        Self { few_events, exact, ..plain }.at(confidence)
+    }
+
+    pub(super) fn plain(
+        kind: Kind,
+        cells: Cells,
+        theta: f64,
+        spread: Spread,
+        seconds: f64,
+        confidence: f64,
+    ) -> Self {
+        let Spread { se, df, lag1, pairs } = spread;
+        let (change, unknown, exact) = (natural(kind, theta), [f64::NAN; 2], vec![]);
+        let (ci, theta_ci, few_events) = (unknown, unknown, false);
         let estimate = Self {
             kind,
             cells,
             change,
-            ci: unknown,
+            ci,
             theta,
             se,
             df,
-            theta_ci: unknown,
+            theta_ci,
             lag1,
             few_events,
             seconds,
-            pairs: blocks,
+            pairs,
             exact,
         };
         estimate.at(confidence)

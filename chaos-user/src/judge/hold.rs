@@ -1,6 +1,9 @@
 //! The `hold` design: the fault stays on for one phase, which is compared with the one before.
 
-use super::{Contrast, Estimate, GateVerdict, JudgeInput, Missing, Recovered, Recovery, estimate, ewc, gate};
+use super::{
+    Contrast, Design, Estimate, GateVerdict, JudgeInput, Missing, Recovered, Recovery, estimate, ewc, gate,
+    recovery,
+};
 use crate::{
     experiment::hypothesis::Metric,
     steady::{
@@ -41,7 +44,7 @@ pub(super) fn recovery(input: &JudgeInput, baseline: &[&Tick]) -> Recovery {
     let half_s = ticks.last().map_or(0.0, |tick| tick.at_s / 2.0);
     ticks.retain(|tick| tick.at_s - tick.seconds / 2.0 >= half_s);
     if ticks.len() < ewc::MIN_TICKS {
-        return Recovery { outcome: Recovered::NotMeasured, gates: vec![] };
+        return Recovery { outcome: Recovered::NotMeasured, gates: vec![], time: None, index: None };
     }
     let measure = |metric, contrast| effect(input, metric, contrast, [baseline, &ticks]);
     let gates = gate::judge(&input.gates, &measure, input.usable_confidence());
@@ -52,7 +55,12 @@ pub(super) fn recovery(input: &JudgeInput, baseline: &[&Tick]) -> Recovery {
     } else {
         Recovered::Inconclusive
     };
-    Recovery { outcome, gates }
+    let time = match input.design {
+        Design::Pulse => recovery::time_of_pulses(input, baseline),
+        Design::Hold | Design::Both => recovery::time_of_hold(input, baseline),
+    };
+    let index = input.design.has_hold().then(|| recovery::index(input, baseline)).flatten();
+    Recovery { outcome, gates, time, index }
 }
 
 /// Whether a level of the experimental group was on its way all through the inject phase.

@@ -15,11 +15,16 @@ pub mod gate;
 mod hold;
 pub mod holm;
 pub mod names;
+pub mod placebo;
+pub mod power;
 pub mod pulse;
 pub mod quantile;
+pub mod recovery;
 pub mod score;
+pub mod trend;
 mod validity;
 pub mod verdict;
+mod words;
 
 #[cfg(test)]
 mod fixtures;
@@ -38,6 +43,7 @@ pub use delivery::{Delivery, RuleDelivery};
 pub use estimate::{Contrast, Estimate, Missing};
 pub use explain::Observation;
 pub use gate::{ControlResult, GateResult, GateVerdict, Steady};
+pub use recovery::{RecoveryTime, ResilienceIndex};
 pub use verdict::{AbortReason, Caveat, InvalidReason, Recovered, Verdict};
 
 use crate::{
@@ -93,7 +99,7 @@ pub struct JudgeInput {
     pub expected_ticks: usize,
     /// What happened in the pulses, in order.
     pub blocks: Vec<Block>,
-    /// By how much the standard errors of a hold are known to be too small, for this workload: see `placebo`.
+    /// By how much the standard errors of a hold are known to be too small, for this workload: see [`placebo`].
     pub kappa: Vec<(Metric, f64)>,
     /// What each rule was to do and did.
     pub rules: Vec<RuleDelivery>,
@@ -153,6 +159,14 @@ pub struct Pulses {
     pub carry_over: Vec<CarryOver>,
 }
 
+impl Pulses {
+    /// What of an effect was carried over, as reasons why there is nothing to judge.
+    fn carried(&self) -> impl Iterator<Item = InvalidReason> {
+        let seen = self.carry_over.iter().filter(|check| check.seen);
+        seen.map(|check| InvalidReason::CarryOver { metric: check.metric })
+    }
+}
+
 /// What the fault still did after it was off, in the early half of the OFF blocks against the late half.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CarryOver {
@@ -171,6 +185,10 @@ pub struct Recovery {
     pub outcome: Recovered,
     /// The gates, judged on that half.
     pub gates: Vec<GateResult>,
+    /// How soon, if the phases are long enough to tell.
+    pub time: Option<RecoveryTime>,
+    /// How much was left meanwhile, of a hold.
+    pub index: Option<ResilienceIndex>,
 }
 
 /// The share of the margin that may be left of an effect once the fault is off.
@@ -198,7 +216,7 @@ pub fn judge(input: &JudgeInput) -> Judgement {
     let pulses = input.design.has_pulses().then_some(Pulses { pairs: pairs.len(), dropped, carry_over });
     let recovery = hold::recovery(input, &baseline);
     let delivery: Vec<_> = input.rules.iter().map(delivery::check).collect();
-    let invalid = validity::invalid(input, &delivery);
+    let mut invalid = validity::invalid(input, &delivery);
     let verdict = verdict::decide(&Evidence {
         aborted: input.aborted.is_some(),
         invalid: &invalid,
@@ -208,6 +226,9 @@ pub fn judge(input: &JudgeInput) -> Judgement {
         control: &control,
         recovered: recovery.outcome,
     });
+    if verdict == Verdict::Invalid && invalid.is_empty() {
+        invalid = pulses.iter().flat_map(Pulses::carried).collect();
+    }
     let doubtful = Doubtful {
         gates: &gates,
         control: &control,

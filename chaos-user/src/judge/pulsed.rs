@@ -49,9 +49,11 @@ fn what_carries_over_takes_pass_away_and_leaves_fail() {
     let check = &judgement.pulses.as_ref().unwrap().carry_over[0];
     assert!(check.seen, "{check:?}");
     assert_eq!((judgement.gates[0].verdict, judgement.verdict), (GateVerdict::Pass, Verdict::Invalid));
-    assert!(judgement.caveats.contains(&Caveat::CarryOver { metric: Metric::RxBytes }));
+    assert_eq!(judgement.invalid, [InvalidReason::CarryOver { metric: Metric::RxBytes }]);
     input.gates = vec![falls(Metric::RxBytes, 0.01)];
-    assert_eq!(judge(&input).verdict, Verdict::Fail);
+    let failed = judge(&input);
+    assert_eq!((failed.verdict, failed.invalid), (Verdict::Fail, vec![]));
+    assert!(failed.caveats.contains(&Caveat::CarryOver { metric: Metric::RxBytes }));
     let long = judge(&World { tau: 1.0, ..slow }.pulses(20, 10, 1));
     assert!(!long.pulses.unwrap().carry_over[0].seen, "blocks of ten time constants show all of it");
 }

@@ -17,7 +17,7 @@ pub fn sentence(judgement: &Judgement) -> String {
         Verdict::Inconclusive => undecided(judgement),
         Verdict::Invalid => match judgement.invalid.first() {
             Some(reason) => format!("nothing can be said: {reason}"),
-            None => "nothing can be said: the fault is still seen after it is off".into(),
+            None => "nothing can be said".into(),
         },
         Verdict::Aborted => match &judgement.aborted {
             Some(reason) => format!("nothing is claimed, the run ended early: {reason}"),

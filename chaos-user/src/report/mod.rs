@@ -4,6 +4,7 @@ pub mod claim;
 pub mod json;
 pub mod number;
 pub mod text;
+mod wrap;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::{FaultRecord, Report, number};
+use super::{FaultRecord, Report, number, wrap::wrap};
 use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
@@ -371,11 +371,19 @@ fn recovery(report: &Report) -> String {
         Recovered::Inconclusive => "not shown either way",
         Recovered::NotMeasured => return "not measured".into(),
     };
-    if effects.is_empty() {
-        word.into()
-    } else {
-        format!("{word}: {} against the baseline", effects.join(", "))
-    }
+    let effects = match effects.is_empty() {
+        true => String::new(),
+        false => format!(": {} against the baseline", effects.join(", ")),
+    };
+    let time = report.recovery.time.as_ref().map_or(String::new(), |time| match time.median_s {
+        Some(0.0) => "; never away".into(),
+        Some(median_s) => format!("; back after {}", number::seconds(median_s)),
+        None => format!("; not back within {}", number::seconds(time.seen_s)),
+    });
+    let index = report.recovery.index.as_ref().map_or(String::new(), |index| {
+        format!("; resilience index {:.1} [{:.1}, {:.1}]", index.value, index.ci[0], index.ci[1])
+    });
+    format!("{word}{effects}{time}{index}")
 }
 
 /// `loss egress: injected 512 of 10,240 eligible (5.00 %, asked 5 %), control 0`.
@@ -446,42 +454,9 @@ fn rollback(report: &Report) -> String {
     }
 }
 
-/// Breaks at spaces, but not before a unit or within an interval; a word longer than the room stays whole.
-fn wrap(text: &str, room: usize) -> Vec<String> {
-    let glued = [(" %", "\u{a0}%"), (" pp", "\u{a0}pp"), (", -", ",\u{a0}-"), (", +", ",\u{a0}+")]
-        .iter()
-        .fold(text.to_owned(), |text, (loose, glued)| text.replace(loose, glued));
-    break_lines(&glued, room).into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
-}
-
-fn break_lines(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let Some(line) = lines.last_mut() else { continue };
-        let used = line.chars().count();
-        if used > 0 && used + 1 + word.chars().count() > room {
-            lines.push(word.to_owned());
-        } else {
-            if used > 0 {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_break_at_spaces() {
-        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
-        assert_eq!(wrap("incomprehensibilities x", 5), ["incomprehensibilities", "x"]);
-        assert_eq!(wrap("", 5), [""]);
-        assert_eq!(wrap("by 5 % [-1, +2] pp", 8), ["by 5 %", "[-1, +2] pp"]);
-    }
 
     #[test]
     fn margins() {
