@@ -12,6 +12,7 @@ pub mod estimate;
 pub mod ewc;
 pub mod explain;
 pub mod gate;
+pub mod guard;
 mod hold;
 pub mod holm;
 pub mod names;
