@@ -19,20 +19,20 @@ fn reference() -> Value {
     serde_json::from_str(include_str!("../../tests/fixtures/judge_reference.json")).unwrap()
 }
 
-fn number(value: &Value) -> f64 {
+pub(super) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(super) fn numbers(value: &Value) -> Vec<f64> {
     list(value).iter().map(number).collect()
 }
 
-fn list(value: &Value) -> &Vec<Value> {
+pub(super) fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
 }
 
 #[track_caller]
-fn close(ours: f64, theirs: &Value) {
+pub(super) fn close(ours: f64, theirs: &Value) {
     within(1e-7, ours, theirs);
 }
 
@@ -44,7 +44,7 @@ fn within(relative: f64, ours: f64, theirs: &Value) {
 }
 
 #[track_caller]
-fn close_pair(ours: (f64, f64), theirs: &Value) {
+pub(super) fn close_pair(ours: (f64, f64), theirs: &Value) {
     close(ours.0, &theirs[0]);
     close(ours.1, &theirs[1]);
 }

@@ -30,6 +30,10 @@ mod words;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod proof;
+#[cfg(test)]
+mod pulse_fixtures;
+#[cfg(test)]
 mod pulsed;
 #[cfg(test)]
 pub(crate) mod simulation;

@@ -7,7 +7,7 @@
 
 use super::{
     estimate::{self, Cells, Contrast, Estimate, Missing, Pair, Spread, contrasted},
-    ewc,
+    ewc, quantile,
     score::Cell,
 };
 use crate::{
@@ -106,10 +106,18 @@ pub fn estimate(
     let k = pairs.len() as f64;
     let mean = without.iter().sum::<f64>() / k;
     let jackknife = (k - 1.0) / k * without.iter().map(|theta| (theta - mean).powi(2)).sum::<f64>();
-    let variance = jackknife.max(estimate::variance_floor(&cell_pairs));
-    let lag1 = ewc::lag1(&without);
-    let spread = Spread { se: variance.sqrt(), df: k - 1.0, lag1, pairs: Some(pairs.len()) };
+    let (se, df) = wider(jackknife.sqrt(), k - 1.0, estimate::variance_floor(&cell_pairs).sqrt(), confidence);
+    let spread = Spread { se, df, lag1: ewc::lag1(&without), pairs: Some(pairs.len()) };
     Ok(Estimate::of(kind, &cell_pairs, cells, spread, seconds, confidence))
+}
+
+/// What the pairs say, or what counting alone gives, whichever makes the wider interval. The latter is not estimated from
+/// pairs, so that it has all the degrees of freedom.
+fn wider(se: f64, df: f64, floor: f64, confidence: f64) -> (f64, f64) {
+    if quantile::z(confidence) * floor > quantile::t(confidence, df) * se {
+        return (floor, quantile::NORMAL_DF);
+    }
+    (se, df)
 }
 
 fn sums(pairs: &[PairPoints]) -> (Point, Point) {

@@ -54,7 +54,7 @@ fn levels(points: &[Point], side: fn(&Point) -> &Summary) -> Vec<f64> {
     points.iter().map(|point| side(point).count / side(point).of).collect()
 }
 
-fn slope(at: &[f64], values: &[f64]) -> Option<f64> {
+pub(super) fn slope(at: &[f64], values: &[f64]) -> Option<f64> {
     let between = |i: usize| {
         (0..i).filter(move |j| at[i] > at[*j]).map(move |j| (values[i] - values[j]) / (at[i] - at[j]))
     };

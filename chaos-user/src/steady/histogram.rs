@@ -143,14 +143,15 @@ fn zip_buckets(one: &[(u32, u64)], other: &[(u32, u64)], both: fn(u64, u64) -> u
     let mut all = Vec::with_capacity(one.len() + other.len());
     let (mut i, mut j) = (0, 0);
     while i < one.len() || j < other.len() {
-        let next = |list: &[(u32, u64)], at: usize| list.get(at).map_or(u32::MAX, |(bucket, _)| *bucket);
-        let bucket = next(one, i).min(next(other, j));
-        let take = |list: &[(u32, u64)], at: &mut usize| {
-            let is_next = next(list, *at) == bucket;
-            *at += usize::from(is_next);
-            if is_next { list[*at - 1].1 } else { 0 }
+        let (a, b) = (one.get(i).copied(), other.get(j).copied());
+        let (bucket, hits) = match (a, b) {
+            (Some((bucket, a)), Some((same, b))) if bucket == same => (bucket, both(a, b)),
+            (Some((bucket, a)), next) if next.is_none_or(|(next, _)| bucket < next) => (bucket, both(a, 0)),
+            (_, Some((bucket, b))) => (bucket, both(0, b)),
+            (_, None) => break,
         };
-        let hits = both(take(one, &mut i), take(other, &mut j));
+        i += usize::from(a.is_some_and(|(at, _)| at == bucket));
+        j += usize::from(b.is_some_and(|(at, _)| at == bucket));
         if hits > 0 {
             all.push((bucket, hits));
         }
