@@ -263,3 +263,56 @@ pub fn is_outside(effect: &Estimate, [low, high]: [f64; 2]) -> bool {
 pub fn both_ways([low, high]: [f64; 2]) -> [f64; 2] {
     [if low.is_finite() { low } else { -high }, if high.is_finite() { high } else { -low }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        judge::estimate::estimate,
+        steady::summary::{Point, Summary},
+    };
+
+    fn effect(kind: Kind, control: f64, before: f64, during: f64, of: f64) -> Estimate {
+        let phase = |experiment: f64| -> Vec<Point> {
+            let of = |value: f64, t: usize| {
+                let wobble = 1.0 + [0.01, -0.02, 0.0, 0.02, -0.01][t % 5];
+                Summary::count(value * wobble, of, value as u64)
+            };
+            let point =
+                |t| Point { control: of(control, t), experiment: of(experiment, t + 2), seconds: 1.0 };
+            (0..60).map(point).collect()
+        };
+        estimate(kind, Contrast::Groups, &phase(before), &phase(during), 0.95).unwrap()
+    }
+
+    const RISES_BY_A_TENTH: Margin = Margin { increase: Some(0.1), decrease: None };
+
+    #[test]
+    fn ratios_levels_and_shares_of_time_move_as_far_as_they_do() {
+        let per_request = effect(Kind::Ratio, 5_000.0, 5_000.0, 6_000.0, 300.0);
+        assert!((per_request.change - 0.2).abs() < 1e-6 && per_request.ci[0] > 0.1, "{per_request:?}");
+        assert!(p_fail(&per_request, RISES_BY_A_TENTH) < 0.01);
+        let level = effect(Kind::Gauge, 1e8, 2e8, 2.1e8, 1.0);
+        assert!((level.change - 0.05).abs() < 1e-6, "{level:?}");
+        assert_eq!(alone(&level, RISES_BY_A_TENTH), GateVerdict::Pass);
+        let stalled = effect(Kind::TimeShare, 0.01, 0.01, 0.04, 1.0);
+        assert!((stalled.change - 0.03).abs() < 1e-6, "{stalled:?}");
+        let never = effect(Kind::TimeShare, 0.0, 0.0, 0.0, 1.0);
+        assert!(never.ci[0] < 0.0 && never.ci[1] > 0.0, "no stall has an interval too: {never:?}");
+    }
+
+    #[test]
+    fn events_are_counted_and_not_estimated() {
+        let most = |most| Margin { increase: Some(most), decrease: None };
+        let killed = effect(Kind::Event, 0.0, 0.0, 1.0, 1.0);
+        assert!((killed.cells.experiment_during - 60.0).abs() < 1e-6, "{killed:?}");
+        assert_eq!(alone(&killed, most(59.0)), GateVerdict::Fail);
+        assert_eq!(alone(&killed, most(61.0)), GateVerdict::Pass);
+        let before = effect(Kind::Event, 0.0, 1.0, 0.0, 1.0);
+        assert_eq!(
+            alone(&before, most(0.0)),
+            GateVerdict::Pass,
+            "what was before the fault is not its doing"
+        );
+    }
+}

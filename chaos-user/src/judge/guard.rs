@@ -2,7 +2,8 @@
 //!
 //! Limits are plain. The test of harm may be looked at after every tick without ever being wrong more often than it says:
 //! its e-value is a wager on "more harm than allowed", whose stake nobody can expect to grow while that is not so (Ville's
-//! inequality). An ordinary test at 1 %, looked at every second for two minutes, stops one quiet run in ten.
+//! inequality). An ordinary test at 1 %, looked at every second for two minutes, ends one run in seven
+//! whose harm is just what is allowed (docs/judge.md).
 
 use std::f64::consts::PI;
 

@@ -202,7 +202,7 @@ mod tests {
             .collect();
         let effect = estimate(Kind::Rate, Contrast::Groups, &pairs, 0.95).unwrap();
         assert!((effect.change + 0.1).abs() < 1e-9, "{}", effect.change);
-        assert_eq!((effect.df, effect.seconds), (6.0, 70.0));
+        assert_eq!((effect.pairs, effect.seconds), (Some(7), 70.0));
         let control = estimate(Kind::Rate, Contrast::Control, &pairs, 0.95).unwrap();
         assert!((control.change + 2.0 / 3.0).abs() < 1e-9, "the control group moved with the pulses");
     }

@@ -18,8 +18,9 @@ fn share(verdicts: &[Verdict], wanted: Verdict) -> f64 {
 #[test]
 fn nothing_happens_and_nothing_fails() {
     let verdicts = verdicts(QUIET);
-    println!("{verdicts:?}");
     assert_eq!(share(&verdicts, Verdict::Fail), 0.0);
+    // docs/judge.md has this: the load wanders, and the control group has nothing to be paired with.
+    assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Pass).count(), 17);
     let gates_pass = |seed| {
         let gates = judge(&QUIET.pulses(12, 10, seed)).gates;
         gates.iter().all(|gate| gate.verdict == GateVerdict::Pass)

@@ -328,6 +328,22 @@ fn what_is_not_a_gate_is_observed() {
 }
 
 #[test]
+fn kappa_widens_the_intervals_of_a_hold_and_ends_the_doubt() {
+    let input = World { rho: 0.97, sd: 0.1, ..World::QUIET }.input(2);
+    let mended = JudgeInput { kappa: vec![(Metric::RxBytes, 3.0)], ..input.clone() };
+    let [plain, mended] = [input, mended].map(|input| judge(&input));
+    let se = |judged: &Judgement| judged.gates[0].estimate.as_ref().unwrap().se;
+    assert!((se(&mended) / se(&plain) - 3.0).abs() < 1e-9);
+    let doubted = |judged: &Judgement| {
+        judged
+            .caveats
+            .iter()
+            .any(|caveat| matches!(caveat, Caveat::Autocorrelated { metric: Metric::RxBytes, .. }))
+    };
+    assert!(doubted(&plain) && !doubted(&mended));
+}
+
+#[test]
 fn exit_codes_and_names_are_stable() {
     use Verdict::*;
     assert_eq!([Pass, Fail, Inconclusive, Invalid, Aborted].map(Verdict::exit_code), [0, 1, 3, 4, 5]);

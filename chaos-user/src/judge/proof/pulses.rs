@@ -71,20 +71,17 @@ fn run(world: World, seed: u64, metrics: &[usize]) -> Vec<Estimate> {
     let own: Vec<[Vec<f64>; 3]> = (0..2).map(|_| SD.map(|sd| wander(&mut noise, sd))).collect();
     let on_first: Vec<bool> = (0..world.pairs).map(|_| noise.bits() & 1 == 0).collect();
     let mut block = |index: usize| {
-        let on = (index % 2 == 0) == on_first[index / 2];
+        let on = index.is_multiple_of(2) == on_first[index / 2];
         let seconds = index * BLOCK_S + BLOCK_S - JUDGED_S..(index + 1) * BLOCK_S;
         [0, 1].map(|group| {
-            let dose = if on && group == 1 { world.effect } else { 0.0 };
-            summaries(
-                world,
-                &load[seconds.clone()],
-                &own[group],
-                seconds.clone(),
-                group,
-                dose,
-                &mut noise,
-                metrics,
-            )
+            let part = Part {
+                load: &load[seconds.clone()],
+                own: [0, 1, 2].map(|series| &own[group][series][seconds.clone()]),
+                size: if group == 1 { OFFSET } else { 1.0 },
+                dose: if on && group == 1 { world.effect } else { 0.0 },
+                errors: world.errors,
+            };
+            part.summaries(&mut noise, metrics)
         })
     };
     let all: Vec<[Vec<Summary>; 2]> = (0..blocks).map(&mut block).collect();
@@ -108,38 +105,42 @@ fn run(world: World, seed: u64, metrics: &[usize]) -> Vec<Estimate> {
     metrics.iter().enumerate().map(estimate_of).collect()
 }
 
-/// What one group did in one block.
-#[allow(clippy::too_many_arguments)]
-fn summaries(
-    world: World,
-    load: &[f64],
-    own: &[Vec<f64>; 3],
-    seconds: std::ops::Range<usize>,
-    group: usize,
+/// One group in one block.
+struct Part<'a> {
+    /// Of the load that both share, and of what the group has by itself, the seconds of the block.
+    load: &'a [f64],
+    own: [&'a [f64]; 3],
+    /// How many times the others it is.
+    size: f64,
+    /// The effect in margins.
     dose: f64,
-    noise: &mut Noise,
-    metrics: &[usize],
-) -> Vec<Summary> {
-    let offset = if group == 1 { OFFSET } else { 1.0 };
-    let theta = |metric: usize| dose * margin_theta(METRICS[metric].1, METRICS[metric].2);
-    let mean = |values: &[f64]| values.iter().map(|x| x.exp()).sum::<f64>() / values.len() as f64;
-    let together: Vec<f64> = load.iter().zip(&own[0][seconds.clone()]).map(|(a, b)| a + b).collect();
-    let calls = CALLS_PER_S * offset * mean(&together) * JUDGED_S as f64;
-    let level = own[2][seconds.clone()].iter().sum::<f64>() / JUDGED_S as f64;
-    let of = |metric: &usize| match metric {
-        0 => {
-            let count = noise.poisson(calls * theta(0).exp());
-            Summary::count(count, JUDGED_S as f64, count as u64)
-        }
-        1 => {
-            let trials = noise.poisson(calls);
-            let hits = noise.poisson(trials * (world.errors * mean(&own[1][seconds.clone()]) + theta(1)));
-            Summary::count(hits, trials, hits as u64)
-        }
-        2 => Summary::latency(latencies(calls, level, theta(2), -1.0..1.0, noise)),
-        _ => Summary::latency(latencies(calls, level, theta(3), 1.4..3.4, noise)),
-    };
-    metrics.iter().map(of).collect()
+    /// Failed calls per call.
+    errors: f64,
+}
+
+impl Part<'_> {
+    /// What it did.
+    fn summaries(&self, noise: &mut Noise, metrics: &[usize]) -> Vec<Summary> {
+        let theta = |metric: usize| self.dose * margin_theta(METRICS[metric].1, METRICS[metric].2);
+        let mean = |values: &[f64]| values.iter().map(|x| x.exp()).sum::<f64>() / values.len() as f64;
+        let together: Vec<f64> = self.load.iter().zip(self.own[0]).map(|(a, b)| a + b).collect();
+        let calls = CALLS_PER_S * self.size * mean(&together) * JUDGED_S as f64;
+        let level = self.own[2].iter().sum::<f64>() / JUDGED_S as f64;
+        let of = |metric: &usize| match metric {
+            0 => {
+                let count = noise.poisson(calls * theta(0).exp());
+                Summary::count(count, JUDGED_S as f64, count as u64)
+            }
+            1 => {
+                let trials = noise.poisson(calls);
+                let hits = noise.poisson(trials * (self.errors * mean(self.own[1]) + theta(1)));
+                Summary::count(hits, trials, hits as u64)
+            }
+            2 => Summary::latency(latencies(calls, level, theta(2), -1.0..1.0, noise)),
+            _ => Summary::latency(latencies(calls, level, theta(3), 1.4..3.4, noise)),
+        };
+        metrics.iter().map(of).collect()
+    }
 }
 
 /// Log-normal latencies, bucket by bucket around the quantile that is looked at, in one lump below and above.
