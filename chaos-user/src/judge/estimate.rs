@@ -79,6 +79,9 @@ pub struct Estimate {
     /// How many pairs of blocks it is made of, of pulses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs: Option<usize>,
+    /// The least standard error that counting alone gives, if `se` may be less.
+    #[serde(skip)]
+    floor: f64,
     #[serde(skip)]
     exact: Vec<Share>,
 }
@@ -164,7 +167,7 @@ fn measure(kind: Kind, pairs: &[Pair], cells: Cells, seconds: f64, confidence: f
     // Welch–Satterthwaite (Satterthwaite, Biometrics Bulletin 2, 1946).
     let df = variance.powi(2) / (before.variance.powi(2) / before.nu + during.variance.powi(2) / during.nu);
     let lag1 = before.lag1.max(during.lag1);
-    let spread = Spread { se: variance.sqrt(), df, lag1, pairs: None };
+    let spread = Spread { se: variance.sqrt(), df, lag1, pairs: None, floor: 0.0 };
     Some(Estimate::of(kind, pairs, cells, spread, seconds, confidence))
 }
 
@@ -174,6 +177,7 @@ pub(super) struct Spread {
     pub(super) df: f64,
     pub(super) lag1: f64,
     pub(super) pairs: Option<usize>,
+    pub(super) floor: f64,
 }
 
 /// The variance of one phase's share of `theta`, and how well it is known.
@@ -240,7 +244,7 @@ impl Estimate {
         seconds: f64,
         confidence: f64,
     ) -> Self {
-        let Spread { se, df, lag1, pairs } = spread;
+        let Spread { se, df, lag1, pairs, floor } = spread;
         let (change, unknown, exact) = (natural(kind, theta), [f64::NAN; 2], vec![]);
         let (ci, theta_ci, few_events) = (unknown, unknown, false);
         let estimate = Self {
@@ -256,6 +260,7 @@ impl Estimate {
             few_events,
             seconds,
             pairs,
+            floor,
             exact,
         };
         estimate.at(confidence)
@@ -274,16 +279,21 @@ impl Estimate {
         self.at(confidence)
     }
 
+    /// The standard error, no less than counting alone gives.
+    pub fn error(&self) -> f64 {
+        self.se.max(self.floor)
+    }
+
     /// Two-sided p-value of no change at all.
     pub fn p_any(&self) -> f64 {
         let larger = self.p_beyond(0.0, true).min(self.p_beyond(0.0, false));
         (2.0 * larger).min(1.0)
     }
 
-    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, and with few events whatever is
-    /// wider of it and [`Self::mover`].
+    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, or what counting alone gives, which is not
+    /// estimated and so normal, or with few events [`Self::mover`], whatever is widest.
     pub fn interval(&self, level: f64) -> [f64; 2] {
-        let half = quantile::t(level, self.df) * self.se;
+        let half = (quantile::t(level, self.df) * self.se).max(quantile::z(level) * self.floor);
         let [low, high] = self.mover(level);
         [low.min(self.theta - half), high.max(self.theta + half)]
     }
@@ -306,7 +316,8 @@ impl Estimate {
     /// never below that of the exact conditional test of any difference at all, see [`Self::p_conditional`].
     pub fn p_beyond(&self, limit: f64, more: bool) -> f64 {
         let beyond = if more { self.theta - limit } else { limit - self.theta };
-        let p = quantile::t_tail(beyond / self.se, self.df);
+        let by_counting = if self.floor > 0.0 { 1.0 - quantile::z_below(beyond / self.floor) } else { 0.0 };
+        let p = quantile::t_tail(beyond / self.se, self.df).max(by_counting);
         if self.exact.is_empty() {
             return p;
         }

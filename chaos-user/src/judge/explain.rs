@@ -32,7 +32,7 @@ impl Observation {
 
     /// How many standard errors it moved by, without the digits that differ from one C library to the next.
     fn strength(&self) -> f64 {
-        (self.estimate.theta.abs() / self.estimate.se * 1e6).round()
+        (self.estimate.theta.abs() / self.estimate.error() * 1e6).round()
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{
     estimate::{self, Cells, Contrast, Estimate, Missing, Pair, Spread, contrasted},
-    ewc, quantile,
+    ewc,
     score::Cell,
 };
 use crate::{
@@ -106,18 +106,15 @@ pub fn estimate(
     let k = pairs.len() as f64;
     let mean = without.iter().sum::<f64>() / k;
     let jackknife = (k - 1.0) / k * without.iter().map(|theta| (theta - mean).powi(2)).sum::<f64>();
-    let (se, df) = wider(jackknife.sqrt(), k - 1.0, estimate::variance_floor(&cell_pairs).sqrt(), confidence);
-    let spread = Spread { se, df, lag1: ewc::lag1(&without), pairs: Some(pairs.len()) };
+    let spread = Spread {
+        // Pairs like clockwork: then the floor is all there is.
+        se: jackknife.sqrt().max(f64::MIN_POSITIVE),
+        df: k - 1.0,
+        lag1: ewc::lag1(&without),
+        pairs: Some(pairs.len()),
+        floor: estimate::variance_floor(&cell_pairs).sqrt(),
+    };
     Ok(Estimate::of(kind, &cell_pairs, cells, spread, seconds, confidence))
-}
-
-/// What the pairs say, or what counting alone gives, whichever makes the wider interval. The latter is not estimated from
-/// pairs, so that it has all the degrees of freedom.
-fn wider(se: f64, df: f64, floor: f64, confidence: f64) -> (f64, f64) {
-    if quantile::z(confidence) * floor > quantile::t(confidence, df) * se {
-        return (floor, quantile::NORMAL_DF);
-    }
-    (se, df)
 }
 
 fn sums(pairs: &[PairPoints]) -> (Point, Point) {
@@ -211,6 +208,7 @@ mod tests {
     fn clockwork_and_nothing_at_all_have_an_interval_with_width() {
         let rate = estimate(Kind::Rate, Contrast::Groups, &vec![pair([900.0; 2], [900.0; 2]); 12], 0.95);
         let rate = rate.unwrap();
+        assert_eq!((rate.p_beyond(0.0, true), rate.p_beyond(0.0, false)), (0.5, 0.5));
         assert!(rate.ci[0] < 0.0 && rate.ci[1] > 0.0, "{:?}", rate.ci);
         let errors = estimate(Kind::RareRatio, Contrast::Groups, &vec![pair([0.0; 2], [0.0; 2]); 12], 0.95);
         let errors = errors.unwrap();

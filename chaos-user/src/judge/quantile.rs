@@ -6,7 +6,7 @@ use statrs::{
 };
 
 /// Above this many degrees of freedom Student's t is the normal distribution for our purposes.
-pub const NORMAL_DF: f64 = 1e6;
+const NORMAL_DF: f64 = 1e6;
 
 /// The `level` quantile of Student's t with `df` degrees of freedom, `0 < level < 1`.
 pub fn t(level: f64, df: f64) -> f64 {

@@ -36,7 +36,7 @@ pub fn estimate(before: &[Point], during: &[Point], confidence: f64) -> Result<E
         experiment_during: of_phase(during, |point| &point.experiment),
     };
     let seconds = during.iter().map(|point| point.seconds).sum();
-    let spread = Spread { se, df: run.nu, lag1: ewc::lag1(&scores), pairs: None };
+    let spread = Spread { se, df: run.nu, lag1: ewc::lag1(&scores), pairs: None, floor: 0.0 };
     Ok(Estimate::plain(Kind::Trend, cells, theta, spread, seconds, confidence))
 }
 
