@@ -72,3 +72,22 @@ pub(super) fn is_trending(input: &JudgeInput, metric: Metric) -> bool {
     let means: Vec<f64> = values.chunks(batch).map(mean).collect();
     means.len() >= BATCHES / 2 && ewc::lag1_detached(&means) > MOST_TRENDING
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::simulation::World;
+
+    #[test]
+    fn a_level_that_only_grows_is_told_from_one_that_wanders() {
+        let wandering = World { rho: 0.5, sd: 0.3, ..World::QUIET }.input(1);
+        assert!(!is_trending(&wandering, Metric::RxBytes));
+        let mut growing = wandering.clone();
+        for (t, tick) in growing.ticks.iter_mut().enumerate() {
+            tick.experiment.rx_bytes = 1_000_000 + 50_000 * t as u64;
+        }
+        assert!(is_trending(&growing, Metric::RxBytes));
+        growing.ticks.truncate(65);
+        assert!(!is_trending(&growing, Metric::RxBytes), "five seconds say nothing");
+    }
+}

@@ -5,6 +5,7 @@
 //! uncertainty that knows that seconds resemble each other, [`estimate`](mod@estimate) makes an interval of it,
 //! [`gate`] holds it against the margin, and [`verdict`] combines gates, delivery, control and recovery.
 
+pub mod balance;
 pub mod bh;
 pub mod delivery;
 mod doubt;

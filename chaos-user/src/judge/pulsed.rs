@@ -126,3 +126,32 @@ fn a_pass_needs_recovery_and_a_control_group_that_stood_still() {
     no_recovery.expected_ticks = 30;
     assert_eq!(judge(&no_recovery).verdict, Verdict::Inconclusive);
 }
+
+#[test]
+fn whatever_is_missing_there_is_a_verdict_and_it_is_not_pass() {
+    let whole = QUIET.pulses(6, 10, 1);
+    let without = |change: &dyn Fn(&mut JudgeInput)| {
+        let mut input = whole.clone();
+        change(&mut input);
+        judge(&input).verdict
+    };
+    let cases: [&dyn Fn(&mut JudgeInput); 8] = [
+        &|input| input.blocks.clear(),
+        &|input| input.ticks.clear(),
+        &|input| (input.blocks, input.ticks) = (vec![], vec![]),
+        &|input| input.gates.clear(),
+        &|input| input.blocks.iter_mut().for_each(|block| block.ticks.clear()),
+        &|input| input.blocks.iter_mut().for_each(|block| block.ticks.truncate(1)),
+        &|input| input.blocks.retain(|block| block.on),
+        &|input| input.settle = Duration::from_secs(60),
+    ];
+    for (case, change) in cases.iter().enumerate() {
+        for design in [Design::Pulse, Design::Both] {
+            let verdict = without(&|input| {
+                input.design = design;
+                change(input);
+            });
+            assert_ne!(verdict, Verdict::Pass, "case {case}, {design:?}");
+        }
+    }
+}
