@@ -178,7 +178,8 @@ impl Pulses {
 pub struct CarryOver {
     /// Of what.
     pub metric: Metric,
-    /// It is there, with the confidence of the verdict, and may be more than a quarter of the margin.
+    /// The fault did something, some of it is left, both with the confidence of the verdict, and what is left may be more
+    /// than a quarter of the margin.
     pub seen: bool,
     /// How much, if it could be estimated.
     pub estimate: Option<Estimate>,
@@ -218,7 +219,7 @@ pub fn judge(input: &JudgeInput) -> Judgement {
     let (mut gates, hold) = (judged.next().unwrap_or_default(), judged.next().unwrap_or_default());
     add_randomization(input, &pairs, &mut gates);
     let control: Vec<_> = input.gates.iter().map(|gate| gate::judge_control(gate, &measure)).collect();
-    let carry_over = input.gates.iter().filter_map(|gate| carry_over(input, gate, &pairs)).collect();
+    let carry_over = gates.iter().filter_map(|gate| carry_over(input, gate, &pairs)).collect();
     let pulses = input.design.has_pulses().then_some(Pulses { pairs: pairs.len(), dropped, carry_over });
     let recovery = hold::recovery(input, &baseline);
     let delivery: Vec<_> = input.rules.iter().map(delivery::check).collect();
@@ -278,8 +279,9 @@ fn add_randomization(input: &JudgeInput, pairs: &[Blocks], gates: &mut [GateResu
     }
 }
 
-/// Whether what the fault did is still there after it is off.
-fn carry_over(input: &JudgeInput, gate: &Gate, pairs: &[Blocks]) -> Option<CarryOver> {
+/// Whether what the fault did is still there after it is off: it did something, and the early half of the OFF blocks still
+/// has something of it, in the same direction, that the late half has not.
+fn carry_over(input: &JudgeInput, gate: &GateResult, pairs: &[Blocks]) -> Option<CarryOver> {
     let kind = gate.metric.kind();
     if !input.design.has_pulses() || !kind.follows_pulses() {
         return None;
@@ -287,8 +289,12 @@ fn carry_over(input: &JudgeInput, gate: &Gate, pairs: &[Blocks]) -> Option<Carry
     let points = pulse::carry_over_points(gate.metric, pairs, input.settle.as_secs_f64());
     let estimate = pulse::estimate(kind, Contrast::Groups, &points, input.usable_confidence()).ok();
     let limits = gate::both_ways(gate::limits(kind, gate.margin)).map(|limit| limit * MOST_CARRIED);
-    let is_there = |carried: &Estimate| gate::is_outside(carried, [0.0; 2]);
+    let did = gate.estimate.as_ref().filter(|effect| gate::is_outside(effect, [0.0; 2]));
+    let is_left = |carried: &Estimate| {
+        let same = did.is_some_and(|effect| effect.theta * carried.theta > 0.0);
+        same && gate::is_outside(carried, [0.0; 2])
+    };
     let may_matter = |carried: &Estimate| carried.theta_ci[0] < limits[0] || carried.theta_ci[1] > limits[1];
-    let seen = estimate.as_ref().is_some_and(|carried| is_there(carried) && may_matter(carried));
+    let seen = estimate.as_ref().is_some_and(|carried| is_left(carried) && may_matter(carried));
     Some(CarryOver { metric: gate.metric, seen, estimate })
 }
