@@ -21,7 +21,7 @@ use crate::{
         plan::{Options, Plan, PlanError, PlannedRule, plan},
         wanted::wanted,
     },
-    judge::{JudgeInput, Judgement, delivery::RuleDelivery, judge},
+    judge::{Design, JudgeInput, Judgement, delivery::RuleDelivery, judge},
     kernel::{Injection, Kernel, KernelError, Rollback},
     steady::{
         rates,
@@ -106,6 +106,9 @@ pub async fn prepare<K: Kernel>(
 fn judge_input(spec: &Spec, scope: &Scope, plan: &Plan, recording: &Recording) -> JudgeInput {
     let phases = [spec.timing.baseline, spec.timing.inject, spec.timing.recover];
     JudgeInput {
+        design: Design::Hold,
+        blocks: vec![],
+        kappa: vec![],
         gates: spec.gates.clone(),
         confidence: spec.confidence,
         settle: spec.timing.settle,

@@ -6,10 +6,11 @@ use super::{
     ewc::{self, LongRun},
     quantile,
     score::{Cell, FEW_EVENTS},
+    trend,
 };
 use crate::{
-    experiment::hypothesis::{Kind, Metric},
-    steady::rates::Tick,
+    experiment::hypothesis::{Kind, Scale},
+    steady::summary::Point,
     target::Group,
 };
 
@@ -31,6 +32,10 @@ pub enum Missing {
     TooFewTicks,
     /// A group did nothing that the metric is made of.
     NoActivity,
+    /// Fewer than [`super::pulse::MIN_PAIRS`] pairs of blocks are whole.
+    TooFewPairs,
+    /// It adds up over time, so that pulses say nothing about it.
+    NeedsHold,
 }
 
 /// A metric in both groups and both phases: per second, or a fraction.
@@ -65,12 +70,18 @@ pub struct Estimate {
     pub df: f64,
     /// Confidence interval of `theta`.
     pub theta_ci: [f64; 2],
-    /// Autocorrelation of the scores from one tick to the next, the larger of both phases.
+    /// Autocorrelation from one tick to the next, the larger of both phases; of pulses from one pair to the next.
     pub lag1: f64,
     /// Fewer than [`FEW_EVENTS`] events in each cell: the interval is no narrower than the exact binomial one.
     pub few_events: bool,
-    /// Length of the phase compared with the baseline, in seconds.
+    /// Length of what is compared with the baseline, in seconds.
     pub seconds: f64,
+    /// How many pairs of blocks it is made of, of pulses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<usize>,
+    /// The least standard error that counting alone gives, if `se` may be less.
+    #[serde(skip)]
+    floor: f64,
     #[serde(skip)]
     exact: Vec<Share>,
 }
@@ -84,33 +95,51 @@ struct Share {
 }
 
 /// One group in both phases.
-struct Pair {
-    sign: f64,
-    before: Cell,
-    during: Cell,
+pub(super) struct Pair {
+    pub(super) sign: f64,
+    pub(super) before: Cell,
+    pub(super) during: Cell,
 }
 
-/// The effect on `metric` in the ticks `during`, compared with those `before`. `confidence` is that of one bound; the
+/// The effect on a metric at the points `during`, compared with those `before`. `confidence` is that of one bound; the
 /// interval holds with 2·confidence − 1 (95 % verdicts read 90 % intervals: two one-sided tests, Schuirmann 1987).
 pub fn estimate(
-    metric: Metric,
+    kind: Kind,
     contrast: Contrast,
-    before: &[&Tick],
-    during: &[&Tick],
+    before: &[Point],
+    during: &[Point],
     confidence: f64,
 ) -> Result<Estimate, Missing> {
     if before.len().min(during.len()) < ewc::MIN_TICKS {
         return Err(Missing::TooFewTicks);
     }
-    let pair = |sign, group| -> Option<Pair> {
-        let (before, during) = (Cell::of(metric, group, before)?, Cell::of(metric, group, during)?);
-        Some(Pair { sign, before, during })
-    };
-    let control = pair(-1.0, Group::Control).ok_or(Missing::NoActivity)?;
-    let experiment = pair(1.0, Group::Experiment).ok_or(Missing::NoActivity)?;
+    if kind == Kind::Trend {
+        return trend::estimate(before, during, confidence);
+    }
+    let cell = |group, points| Cell::of(kind, group, points);
+    let control = (cell(Group::Control, before), cell(Group::Control, during));
+    let experiment = (cell(Group::Experiment, before), cell(Group::Experiment, during));
+    let (cells, pairs) = contrasted(kind, contrast, control, experiment)?;
+    let seconds = during.iter().map(|point| point.seconds).sum();
+    measure(kind, &pairs, cells, seconds, confidence).ok_or(Missing::TooFewTicks)
+}
+
+type BeforeAndDuring = (Option<Cell>, Option<Cell>);
+
+/// The cells that enter `theta`, if there was something in each of them.
+pub(super) fn contrasted(
+    kind: Kind,
+    contrast: Contrast,
+    control: BeforeAndDuring,
+    experiment: BeforeAndDuring,
+) -> Result<(Cells, Vec<Pair>), Missing> {
+    let pair =
+        |sign, (before, during): BeforeAndDuring| Some(Pair { sign, before: before?, during: during? });
+    let control = pair(-1.0, control).ok_or(Missing::NoActivity)?;
+    let experiment = pair(1.0, experiment).ok_or(Missing::NoActivity)?;
     // Only the experimental group may fall silent because of the fault.
     let needed = [&control.before, &control.during, &experiment.before];
-    if metric.kind() == Kind::Rate && needed.iter().any(|cell| cell.count == 0.0) {
+    if kind.scale() == Scale::Relative && needed.iter().any(|cell| cell.count() == 0.0) {
         return Err(Missing::NoActivity);
     }
     let cells = Cells {
@@ -119,44 +148,36 @@ pub fn estimate(
         experiment_before: experiment.before.value(),
         experiment_during: experiment.during.value(),
     };
-    let seconds = during.iter().map(|tick| tick.seconds).sum();
     let pairs = match contrast {
         Contrast::Groups => vec![experiment, control],
         Contrast::Control => vec![Pair { sign: 1.0, ..control }],
     };
-    measure(metric.kind(), &pairs, cells, seconds, confidence).ok_or(Missing::TooFewTicks)
+    Ok((cells, pairs))
+}
+
+/// θ of these cells.
+pub(super) fn theta(pairs: &[Pair]) -> f64 {
+    pairs.iter().map(|pair| pair.sign * (pair.during.statistic() - pair.before.statistic())).sum()
 }
 
 fn measure(kind: Kind, pairs: &[Pair], cells: Cells, seconds: f64, confidence: f64) -> Option<Estimate> {
-    let theta =
-        pairs.iter().map(|pair| pair.sign * (pair.during.statistic() - pair.before.statistic())).sum();
     let before = phase_variance(pairs, |pair| &pair.before)?;
     let during = phase_variance(pairs, |pair| &pair.during)?;
     let variance = before.variance + during.variance;
     // Welch–Satterthwaite (Satterthwaite, Biometrics Bulletin 2, 1946).
     let df = variance.powi(2) / (before.variance.powi(2) / before.nu + during.variance.powi(2) / during.nu);
-    let few_events = cells_of(pairs).all(|(_, cell)| cell.events < FEW_EVENTS);
-    let exact = if few_events && kind == Kind::RareRatio { shares(pairs) } else { vec![] };
     let lag1 = before.lag1.max(during.lag1);
-    let (se, unknown) = (variance.sqrt(), [f64::NAN; 2]);
-    let change = natural(kind, theta);
-    let mut estimate = Estimate {
-        kind,
-        cells,
-        change,
-        ci: unknown,
-        theta,
-        se,
-        df,
-        theta_ci: unknown,
-        lag1,
-        few_events,
-        seconds,
-        exact,
-    };
-    estimate.theta_ci = estimate.interval(confidence);
-    estimate.ci = estimate.theta_ci.map(|bound| natural(kind, bound));
-    Some(estimate)
+    let spread = Spread { se: variance.sqrt(), df, lag1, pairs: None, floor: 0.0 };
+    Some(Estimate::of(kind, pairs, cells, spread, seconds, confidence))
+}
+
+/// How uncertain `theta` is.
+pub(super) struct Spread {
+    pub(super) se: f64,
+    pub(super) df: f64,
+    pub(super) lag1: f64,
+    pub(super) pairs: Option<usize>,
+    pub(super) floor: f64,
 }
 
 /// The variance of one phase's share of `theta`, and how well it is known.
@@ -183,25 +204,96 @@ fn cells_of(pairs: &[Pair]) -> impl Iterator<Item = (f64, &Cell)> {
     pairs.iter().flat_map(|pair| [(pair.sign, &pair.during), (-pair.sign, &pair.before)])
 }
 
+/// The variance that counting alone gives all of them.
+pub(super) fn variance_floor(pairs: &[Pair]) -> f64 {
+    cells_of(pairs).map(|(_, cell)| cell.variance_floor()).sum()
+}
+
 fn shares(pairs: &[Pair]) -> Vec<Share> {
     cells_of(pairs)
-        .map(|(sign, cell)| Share { sign, hits: cell.trials_hit(), trials: cell.exposure })
+        .map(|(sign, cell)| Share { sign, hits: cell.trials_hit(), trials: cell.exposure() })
         .collect()
 }
 
 /// From the scale of the test to the one people read.
 pub fn natural(kind: Kind, theta: f64) -> f64 {
-    match kind {
-        Kind::Rate => theta.exp_m1(),
-        Kind::RareRatio => theta,
-    }
+    if kind.scale() == Scale::Relative { theta.exp_m1() } else { theta }
 }
 
 impl Estimate {
-    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, and with few events whatever is
-    /// wider of it and [`Self::mover`].
+    pub(super) fn of(
+        kind: Kind,
+        pairs: &[Pair],
+        cells: Cells,
+        spread: Spread,
+        seconds: f64,
+        confidence: f64,
+    ) -> Self {
+        let few_events = cells_of(pairs).all(|(_, cell)| cell.events() < FEW_EVENTS);
+        let rare = matches!(kind, Kind::RareRatio | Kind::Tail { .. });
+        let exact = if few_events && rare { shares(pairs) } else { vec![] };
+        let plain = Self::plain(kind, cells, theta(pairs), spread, seconds, confidence);
+        Self { few_events, exact, ..plain }.at(confidence)
+    }
+
+    pub(super) fn plain(
+        kind: Kind,
+        cells: Cells,
+        theta: f64,
+        spread: Spread,
+        seconds: f64,
+        confidence: f64,
+    ) -> Self {
+        let Spread { se, df, lag1, pairs, floor } = spread;
+        let (change, unknown, exact) = (natural(kind, theta), [f64::NAN; 2], vec![]);
+        let (ci, theta_ci, few_events) = (unknown, unknown, false);
+        let estimate = Self {
+            kind,
+            cells,
+            change,
+            ci,
+            theta,
+            se,
+            df,
+            theta_ci,
+            lag1,
+            few_events,
+            seconds,
+            pairs,
+            floor,
+            exact,
+        };
+        estimate.at(confidence)
+    }
+
+    /// With its interval.
+    fn at(mut self, confidence: f64) -> Self {
+        self.theta_ci = self.interval(confidence);
+        self.ci = self.theta_ci.map(|bound| natural(self.kind, bound));
+        self
+    }
+
+    /// With its standard error multiplied, where a long quiet run has shown it to be too small (see `placebo`).
+    pub fn inflated(mut self, kappa: f64, confidence: f64) -> Self {
+        self.se *= kappa.max(1.0);
+        self.at(confidence)
+    }
+
+    /// The standard error, no less than counting alone gives.
+    pub fn error(&self) -> f64 {
+        self.se.max(self.floor)
+    }
+
+    /// Two-sided p-value of no change at all.
+    pub fn p_any(&self) -> f64 {
+        let larger = self.p_beyond(0.0, true).min(self.p_beyond(0.0, false));
+        (2.0 * larger).min(1.0)
+    }
+
+    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, or what counting alone gives, which is not
+    /// estimated and so normal, or with few events [`Self::mover`], whatever is widest.
     pub fn interval(&self, level: f64) -> [f64; 2] {
-        let half = quantile::t(level, self.df) * self.se;
+        let half = (quantile::t(level, self.df) * self.se).max(quantile::z(level) * self.floor);
         let [low, high] = self.mover(level);
         [low.min(self.theta - half), high.max(self.theta + half)]
     }
@@ -224,7 +316,8 @@ impl Estimate {
     /// never below that of the exact conditional test of any difference at all, see [`Self::p_conditional`].
     pub fn p_beyond(&self, limit: f64, more: bool) -> f64 {
         let beyond = if more { self.theta - limit } else { limit - self.theta };
-        let p = quantile::t_tail(beyond / self.se, self.df);
+        let by_counting = if self.floor > 0.0 { 1.0 - quantile::z_below(beyond / self.floor) } else { 0.0 };
+        let p = quantile::t_tail(beyond / self.se, self.df).max(by_counting);
         if self.exact.is_empty() {
             return p;
         }

@@ -51,6 +51,21 @@ pub fn lag1(values: &[f64]) -> f64 {
     if spread > 0.0 { together / spread } else { 0.0 }
 }
 
+/// The same with each half's own mean taken as known: near 1 for a series that only grows, where [`lag1`] of a short one is
+/// pulled down by the end that has no neighbour.
+pub fn lag1_detached(values: &[f64]) -> f64 {
+    let (Some(earlier), Some(later)) = (values.get(..values.len().saturating_sub(1)), values.get(1..)) else {
+        return 0.0;
+    };
+    let (mean_earlier, mean_later) = (mean(earlier), mean(later));
+    let centred = |(a, b): (&f64, &f64)| (a - mean_earlier, b - mean_later);
+    let pairs: Vec<(f64, f64)> = earlier.iter().zip(later).map(centred).collect();
+    let spread = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(|pair| of(pair).powi(2)).sum::<f64>();
+    let (one, other) = (spread(|pair| pair.0), spread(|pair| pair.1));
+    let together: f64 = pairs.iter().map(|(a, b)| a * b).sum();
+    if one > 0.0 && other > 0.0 { together / (one * other).sqrt() } else { 0.0 }
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

@@ -9,27 +9,30 @@ use super::{
 };
 use crate::{
     experiment::hypothesis::{Gate, Margin, Metric},
-    steady::{rates::Tick, sample::Phase},
+    steady::{
+        rates::{Tick, points},
+        sample::Phase,
+    },
 };
 
 fn reference() -> Value {
     serde_json::from_str(include_str!("../../tests/fixtures/judge_reference.json")).unwrap()
 }
 
-fn number(value: &Value) -> f64 {
+pub(super) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(super) fn numbers(value: &Value) -> Vec<f64> {
     list(value).iter().map(number).collect()
 }
 
-fn list(value: &Value) -> &Vec<Value> {
+pub(super) fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
 }
 
 #[track_caller]
-fn close(ours: f64, theirs: &Value) {
+pub(super) fn close(ours: f64, theirs: &Value) {
     within(1e-7, ours, theirs);
 }
 
@@ -41,7 +44,7 @@ fn within(relative: f64, ours: f64, theirs: &Value) {
 }
 
 #[track_caller]
-fn close_pair(ours: (f64, f64), theirs: &Value) {
+pub(super) fn close_pair(ours: (f64, f64), theirs: &Value) {
     close(ours.0, &theirs[0]);
     close(ours.1, &theirs[1]);
 }
@@ -113,7 +116,10 @@ fn ticks(case: &Value, seconds: f64, counters: impl Fn(usize, usize) -> Counters
 #[track_caller]
 fn check(case: &Value, metric: Metric, ticks: &[Tick]) {
     let (before, during): (Vec<_>, Vec<_>) = ticks.iter().partition(|tick| tick.phase == Phase::Baseline);
-    let ours = estimate(metric, Contrast::Groups, &before, &during, 0.95).unwrap();
+    let of = |ticks: &[&Tick]| points(metric, ticks.iter().copied());
+    let measure =
+        |metric: Metric, contrast| estimate(metric.kind(), contrast, &of(&before), &of(&during), 0.95);
+    let ours = measure(metric, Contrast::Groups).unwrap();
     close(ours.theta, &case["theta"]);
     close(ours.se, &case["se"]);
     close(ours.df, &case["df"]);
@@ -123,7 +129,7 @@ fn check(case: &Value, metric: Metric, ticks: &[Tick]) {
             increase: case.get("increase").and_then(Value::as_f64),
             decrease: case.get("decrease").and_then(Value::as_f64),
         };
-        let result = &gate::judge(&[Gate { metric, margin }], &before, &during, 0.95)[0];
+        let result = &gate::judge(&[Gate { metric, margin }], &measure, 0.95)[0];
         close(result.p_fail.unwrap(), &case["p_fail"]);
     }
 }

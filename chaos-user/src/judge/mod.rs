@@ -5,18 +5,37 @@
 //! uncertainty that knows that seconds resemble each other, [`estimate`](mod@estimate) makes an interval of it,
 //! [`gate`] holds it against the margin, and [`verdict`] combines gates, delivery, control and recovery.
 
+pub mod balance;
+pub mod bh;
 pub mod delivery;
+mod doubt;
 pub mod estimate;
 pub mod ewc;
+pub mod explain;
 pub mod gate;
+pub mod guard;
+mod hold;
 pub mod holm;
 pub mod names;
+pub mod placebo;
+pub mod power;
+pub mod pulse;
 pub mod quantile;
+pub mod recovery;
 pub mod score;
+pub mod trend;
+mod validity;
 pub mod verdict;
+mod words;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod proof;
+#[cfg(test)]
+mod pulse_fixtures;
+#[cfg(test)]
+mod pulsed;
 #[cfg(test)]
 pub(crate) mod simulation;
 #[cfg(test)]
@@ -27,39 +46,81 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use delivery::{Delivery, RuleDelivery};
-pub use estimate::{Estimate, Missing};
+pub use estimate::{Contrast, Estimate, Missing};
+pub use explain::Observation;
 pub use gate::{ControlResult, GateResult, GateVerdict, Steady};
+pub use recovery::{RecoveryTime, ResilienceIndex};
 pub use verdict::{AbortReason, Caveat, InvalidReason, Recovered, Verdict};
 
 use crate::{
     experiment::hypothesis::{Gate, Metric},
     steady::{
-        rates::{Counts, Tick, counts},
+        rates::{Block, Tick},
         sample::Phase,
     },
-    target::Group,
 };
-use delivery::FEW_INJECTIONS;
-use estimate::{Contrast, estimate};
+use doubt::Doubtful;
+use pulse::Blocks;
 use verdict::Evidence;
+
+/// How a run is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Design {
+    /// The fault stays on for one phase.
+    #[default]
+    Hold,
+    /// It goes on and off, in pairs of blocks.
+    Pulse,
+    /// Pulses, then a hold.
+    Both,
+}
+
+impl Design {
+    /// Whether there are pulses.
+    pub const fn has_pulses(self) -> bool {
+        matches!(self, Self::Pulse | Self::Both)
+    }
+
+    /// Whether there is a hold.
+    pub const fn has_hold(self) -> bool {
+        matches!(self, Self::Hold | Self::Both)
+    }
+}
 
 /// Everything a verdict is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgeInput {
+    /// How the run was laid out.
+    pub design: Design,
     /// What should stay true.
     pub gates: Vec<Gate>,
     /// Of the verdict, as a fraction: 0.95.
     pub confidence: f64,
-    /// Left out at the start of the inject and recover phases.
+    /// Left out at the start of the inject and recover phases, and of each block.
     pub settle: Duration,
-    /// What happened, in order.
+    /// What happened in the phases, in order.
     pub ticks: Vec<Tick>,
     /// How many ticks the phases should have given.
     pub expected_ticks: usize,
+    /// What happened in the pulses, in order.
+    pub blocks: Vec<Block>,
+    /// By how much the standard errors of a hold are known to be too small, for this workload: see [`placebo`].
+    pub kappa: Vec<(Metric, f64)>,
     /// What each rule was to do and did.
     pub rules: Vec<RuleDelivery>,
     /// Why the run ended early, if it did.
     pub aborted: Option<AbortReason>,
+}
+
+impl JudgeInput {
+    fn usable_confidence(&self) -> f64 {
+        self.confidence.clamp(0.5, 0.999_999)
+    }
+
+    fn kappa_of(&self, metric: Metric) -> Option<f64> {
+        self.kappa.iter().find(|(of, _)| *of == metric).map(|(_, kappa)| *kappa)
+    }
 }
 
 /// What the judge says, and why.
@@ -75,11 +136,15 @@ pub struct Judgement {
     pub aborted: Option<AbortReason>,
     /// Why there is nothing to judge; may be set with any verdict but is decisive only for INVALID.
     pub invalid: Vec<InvalidReason>,
-    /// The gates while injecting, in the order of the spec.
+    /// The gates while injecting, in the order of the spec; by pulses where there are any.
     pub gates: Vec<GateResult>,
+    /// The same by the hold, where there were pulses as well.
+    pub hold: Vec<GateResult>,
+    /// What there is to say about the pulses.
+    pub pulses: Option<Pulses>,
     /// The control group by itself, gate by gate.
     pub control: Vec<ControlResult>,
-    /// What else was measured. Never decides.
+    /// What else was measured, what moved most first. Never decides.
     pub observations: Vec<Observation>,
     /// After injecting.
     pub recovery: Recovery,
@@ -89,13 +154,35 @@ pub struct Judgement {
     pub caveats: Vec<Caveat>,
 }
 
-/// A metric that is not a gate.
+/// The pulses as they were.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Observation {
-    /// What was measured.
+pub struct Pulses {
+    /// How many pairs were judged.
+    pub pairs: usize,
+    /// How many were not, because too much of them is lost.
+    pub dropped: usize,
+    /// Whether the effect outlasts its block, gate by gate.
+    pub carry_over: Vec<CarryOver>,
+}
+
+impl Pulses {
+    /// What of an effect was carried over, as reasons why there is nothing to judge.
+    fn carried(&self) -> impl Iterator<Item = InvalidReason> {
+        let seen = self.carry_over.iter().filter(|check| check.seen);
+        seen.map(|check| InvalidReason::CarryOver { metric: check.metric })
+    }
+}
+
+/// What the fault still did after it was off, in the early half of the OFF blocks against the late half.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CarryOver {
+    /// Of what.
     pub metric: Metric,
-    /// Its effect.
-    pub estimate: Estimate,
+    /// The fault did something, some of it is left, both with the confidence of the verdict, and what is left may be more
+    /// than a quarter of the margin.
+    pub seen: bool,
+    /// How much, if it could be estimated.
+    pub estimate: Option<Estimate>,
 }
 
 /// The last half of the recover phase against the baseline.
@@ -105,198 +192,109 @@ pub struct Recovery {
     pub outcome: Recovered,
     /// The gates, judged on that half.
     pub gates: Vec<GateResult>,
+    /// How soon, if the phases are long enough to tell.
+    pub time: Option<RecoveryTime>,
+    /// How much was left meanwhile, of a hold.
+    pub index: Option<ResilienceIndex>,
 }
 
-/// More than this share of ticks lost, and what is left may be a selection.
-const MOST_LOST: f64 = 0.1;
-
-/// Above this lag-1 autocorrelation the interval covers less than it says (design simulations: 9 % false "different"
-/// at ρ = 0.8, 16 % at 0.9; a phase of 60 estimates ρ some 0.05 too low).
-const MOST_AUTOCORRELATED: f64 = 0.75;
+/// The share of the margin that may be left of an effect once the fault is off.
+const MOST_CARRIED: f64 = 0.25;
 
 /// Judges a run.
 pub fn judge(input: &JudgeInput) -> Judgement {
-    let confidence = input.confidence.clamp(0.5, 0.999_999);
-    let baseline = phase_ticks(input, Phase::Baseline);
-    let inject = phase_ticks(input, Phase::Inject);
+    let confidence = input.usable_confidence();
+    let baseline = hold::phase_ticks(input, Phase::Baseline);
+    let inject = hold::phase_ticks(input, Phase::Inject);
+    let (pairs, dropped) = pulse::whole_pairs(&input.blocks);
+    let by_hold = |metric, contrast| hold::effect(input, metric, contrast, [&baseline, &inject]);
+    let measure = |metric: Metric, contrast| match input.design {
+        Design::Hold => by_hold(metric, contrast),
+        Design::Both if !metric.kind().follows_pulses() => by_hold(metric, contrast),
+        Design::Pulse | Design::Both => by_pulses(input, metric, contrast, &pairs),
+    };
+    let families: &[gate::Measure] =
+        if input.design == Design::Both { &[&measure, &by_hold] } else { &[&measure] };
+    let mut judged = gate::judge_all(&input.gates, families, confidence).into_iter();
+    let (mut gates, hold) = (judged.next().unwrap_or_default(), judged.next().unwrap_or_default());
+    add_randomization(input, &pairs, &mut gates);
+    let control: Vec<_> = input.gates.iter().map(|gate| gate::judge_control(gate, &measure)).collect();
+    let carry_over = gates.iter().filter_map(|gate| carry_over(input, gate, &pairs)).collect();
+    let pulses = input.design.has_pulses().then_some(Pulses { pairs: pairs.len(), dropped, carry_over });
+    let recovery = hold::recovery(input, &baseline);
     let delivery: Vec<_> = input.rules.iter().map(delivery::check).collect();
-    let gates = gate::judge(&input.gates, &baseline, &inject, confidence);
-    let control: Vec<_> =
-        input.gates.iter().map(|gate| gate::judge_control(gate, &baseline, &inject, confidence)).collect();
-    let recovery = recovery(input, &baseline, confidence);
-    let invalid = invalid(input, &delivery);
+    let mut invalid = validity::invalid(input, &delivery);
     let verdict = verdict::decide(&Evidence {
         aborted: input.aborted.is_some(),
         invalid: &invalid,
         gates: &gates,
+        hold: &hold,
+        pulses: pulses.as_ref(),
         control: &control,
         recovered: recovery.outcome,
     });
+    if verdict == Verdict::Invalid && invalid.is_empty() {
+        invalid = pulses.iter().flat_map(Pulses::carried).collect();
+    }
+    let doubtful = Doubtful {
+        gates: &gates,
+        control: &control,
+        delivery: &delivery,
+        recovered: recovery.outcome,
+        pulses: pulses.as_ref(),
+    };
     Judgement {
         verdict,
         confidence,
         ci_level: 2.0 * confidence - 1.0,
         aborted: input.aborted.clone(),
-        observations: observations(&input.gates, &baseline, &inject, confidence),
-        caveats: caveats(input, &gates, &control, &delivery, recovery.outcome),
+        observations: explain::observations(&input.gates, &measure),
+        caveats: doubt::caveats(input, &doubtful),
         invalid,
         gates,
+        hold,
+        pulses,
         control,
         recovery,
         delivery,
     }
 }
 
-/// The ticks of a phase that count: those that lie mostly after the system has settled. The baseline begins settled.
-fn phase_ticks(input: &JudgeInput, phase: Phase) -> Vec<&Tick> {
-    let settle_s = if phase == Phase::Baseline { 0.0 } else { input.settle.as_secs_f64() };
-    let middle = |tick: &Tick| tick.at_s - tick.seconds / 2.0;
-    input.ticks.iter().filter(|tick| tick.phase == phase && middle(tick) >= settle_s).collect()
-}
-
-/// Metastability: is the system back once the trigger is gone? The first half is given to it for coming back.
-fn recovery(input: &JudgeInput, baseline: &[&Tick], confidence: f64) -> Recovery {
-    let mut ticks = phase_ticks(input, Phase::Recover);
-    let half_s = ticks.last().map_or(0.0, |tick| tick.at_s / 2.0);
-    ticks.retain(|tick| tick.at_s - tick.seconds / 2.0 >= half_s);
-    if ticks.len() < ewc::MIN_TICKS {
-        return Recovery { outcome: Recovered::NotMeasured, gates: vec![] };
-    }
-    let gates = gate::judge(&input.gates, baseline, &ticks, confidence);
-    let outcome = if gates.iter().any(|gate| gate.verdict == GateVerdict::Fail) {
-        Recovered::NotRecovered
-    } else if gates.iter().all(|gate| gate.verdict == GateVerdict::Pass) {
-        Recovered::Recovered
-    } else {
-        Recovered::Inconclusive
-    };
-    Recovery { outcome, gates }
-}
-
-/// What moved that nobody asked about.
-fn observations(gates: &[Gate], before: &[&Tick], during: &[&Tick], confidence: f64) -> Vec<Observation> {
-    let is_gate = |metric: Metric| gates.iter().any(|gate| gate.metric == metric);
-    let observe = |metric| {
-        let estimate = estimate(metric, Contrast::Groups, before, during, confidence).ok()?;
-        Some(Observation { metric, estimate })
-    };
-    Metric::ALL.into_iter().filter(|metric| !is_gate(*metric)).filter_map(observe).collect()
-}
-
-fn invalid(input: &JudgeInput, delivery: &[Delivery]) -> Vec<InvalidReason> {
-    let mut reasons = verdict::invalid_delivery(delivery);
-    let (lost, expected) = lost_ticks(input);
-    if lost as f64 > MOST_LOST * expected as f64 {
-        reasons.push(InvalidReason::LostTicks { lost, expected });
-    }
-    let everything = |group| activity(&Metric::ALL, &input.ticks, group);
-    if everything(Group::Control) == 0 && everything(Group::Experiment) > 0 {
-        reasons.push(InvalidReason::ControlMissing);
-    } else {
-        reasons.extend(inactive(input));
-    }
-    reasons
-}
-
-/// Groups that did nothing that any gate is made of. That the experimental group falls silent while injecting may be
-/// the effect, and is left to the gates.
-fn inactive(input: &JudgeInput) -> Vec<InvalidReason> {
-    let metrics: Vec<_> = input.gates.iter().map(|gate| gate.metric).collect();
-    let needed = [
-        (Group::Control, Phase::Baseline),
-        (Group::Experiment, Phase::Baseline),
-        (Group::Control, Phase::Inject),
-    ];
-    let is_idle = |(group, phase): &(Group, Phase)| {
-        let ticks = input.ticks.iter().filter(|tick| tick.phase == *phase);
-        activity(&metrics, ticks, *group) == 0
-    };
-    needed
-        .into_iter()
-        .filter(is_idle)
-        .map(|(group, phase)| InvalidReason::NoActivity { group, phase })
-        .collect()
-}
-
-/// How much happened that these metrics are made of: of a ratio what it is taken of, since no errors is no idleness.
-fn activity<'a>(metrics: &[Metric], ticks: impl IntoIterator<Item = &'a Tick>, group: Group) -> u64 {
-    let of_tick = |tick: &Tick, metric: Metric| {
-        let Counts { count, of, .. } = counts(metric, score::side(group, tick));
-        of.unwrap_or(count)
-    };
-    ticks
-        .into_iter()
-        .flat_map(|tick| metrics.iter().map(move |metric| of_tick(tick, *metric)))
-        .fold(0, u64::saturating_add)
-}
-
-fn lost_ticks(input: &JudgeInput) -> (usize, usize) {
-    (input.expected_ticks.saturating_sub(input.ticks.len()), input.expected_ticks)
-}
-
-fn caveats(
+/// The effect between the blocks of each pair.
+fn by_pulses(
     input: &JudgeInput,
-    gates: &[GateResult],
-    control: &[ControlResult],
-    delivery: &[Delivery],
-    recovered: Recovered,
-) -> Vec<Caveat> {
-    let mut caveats: Vec<_> = control.iter().filter_map(control_caveat).collect();
-    caveats.extend(gates.iter().flat_map(gate_caveats));
-    caveats.extend(delivery.iter().flat_map(delivery_caveats));
-    match recovered {
-        Recovered::Inconclusive => caveats.push(Caveat::RecoveryUnclear),
-        Recovered::NotMeasured => caveats.push(Caveat::RecoveryNotMeasured),
-        Recovered::Recovered | Recovered::NotRecovered => {}
-    }
-    let (lost, expected) = lost_ticks(input);
-    if lost > 0 {
-        caveats.push(Caveat::LostTicks { lost, expected });
-    }
-    caveats
+    metric: Metric,
+    contrast: Contrast,
+    pairs: &[Blocks],
+) -> Result<Estimate, Missing> {
+    let points = pulse::pair_points(metric, pairs, input.settle.as_secs_f64());
+    pulse::estimate(metric.kind(), contrast, &points, input.usable_confidence())
 }
 
-fn control_caveat(control: &ControlResult) -> Option<Caveat> {
-    let metric = control.metric;
-    match (control.steady, &control.estimate) {
-        (Steady::No, _) => Some(Caveat::ControlMoved { metric }),
-        (Steady::Unclear, Some(_)) => Some(Caveat::ControlUnclear { metric }),
-        (Steady::Unclear, None) | (Steady::Yes, _) => None,
+fn add_randomization(input: &JudgeInput, pairs: &[Blocks], gates: &mut [GateResult]) {
+    let settle_s = input.settle.as_secs_f64();
+    for gate in gates.iter_mut().filter(|gate| gate.estimate.as_ref().is_some_and(|e| e.pairs.is_some())) {
+        let points = pulse::pair_points(gate.metric, pairs, settle_s);
+        gate.p_randomization = pulse::p_randomization(gate.metric.kind(), Contrast::Groups, &points);
     }
 }
 
-fn gate_caveats(gate: &GateResult) -> Vec<Caveat> {
-    let metric = gate.metric;
-    let mut caveats = vec![];
-    match gate.missing {
-        Some(Missing::TooFewTicks) => caveats.push(Caveat::TooFewTicks { metric }),
-        Some(Missing::NoActivity) => caveats.push(Caveat::NothingMeasured { metric }),
-        None => {}
+/// Whether what the fault did is still there after it is off: it did something, and the early half of the OFF blocks still
+/// has something of it, in the same direction, that the late half has not.
+fn carry_over(input: &JudgeInput, gate: &GateResult, pairs: &[Blocks]) -> Option<CarryOver> {
+    let kind = gate.metric.kind();
+    if !input.design.has_pulses() || !kind.follows_pulses() {
+        return None;
     }
-    match gate.needs_s {
-        Some(inject_s) => caveats.push(Caveat::RunLonger { metric, inject_s }),
-        None if gate.verdict == GateVerdict::Inconclusive && gate.estimate.is_some() => {
-            caveats.push(Caveat::TooNoisy { metric });
-        }
-        None => {}
-    }
-    if let Some(lag1) = gate.estimate.as_ref().map(|e| e.lag1).filter(|lag1| *lag1 > MOST_AUTOCORRELATED) {
-        caveats.push(Caveat::Autocorrelated { metric, lag1 });
-    }
-    caveats
-}
-
-fn delivery_caveats(delivery: &Delivery) -> Vec<Caveat> {
-    let (fault, injected) = (delivery.name.clone(), delivery.injected);
-    if delivery.fired != delivery::Fired::AsAsked {
-        return vec![];
-    }
-    let mut caveats = vec![];
-    if injected < FEW_INJECTIONS {
-        caveats.push(Caveat::FewInjections { fault: fault.clone(), injected });
-    }
-    if delivery.check == delivery::ShareCheck::Bursts {
-        caveats.push(Caveat::ShareNotJudged { fault });
-    }
-    caveats
+    let points = pulse::carry_over_points(gate.metric, pairs, input.settle.as_secs_f64());
+    let estimate = pulse::estimate(kind, Contrast::Groups, &points, input.usable_confidence()).ok();
+    let limits = gate::both_ways(gate::limits(kind, gate.margin)).map(|limit| limit * MOST_CARRIED);
+    let did = gate.estimate.as_ref().filter(|effect| gate::is_outside(effect, [0.0; 2]));
+    let is_left = |carried: &Estimate| {
+        let same = did.is_some_and(|effect| effect.theta * carried.theta > 0.0);
+        same && gate::is_outside(carried, [0.0; 2])
+    };
+    let may_matter = |carried: &Estimate| carried.theta_ci[0] < limits[0] || carried.theta_ci[1] > limits[1];
+    let seen = estimate.as_ref().is_some_and(|carried| is_left(carried) && may_matter(carried));
+    Some(CarryOver { metric: gate.metric, seen, estimate })
 }

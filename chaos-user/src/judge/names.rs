@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
-    experiment::hypothesis::{Kind, Margin, Metric},
+    experiment::hypothesis::{Family, Kind, Margin, Metric},
     steady::sample::Phase,
     target::Group,
 };
@@ -18,7 +18,23 @@ impl Serialize for Kind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
             Self::Rate => "rate",
+            Self::Ratio => "ratio",
             Self::RareRatio => "rare_ratio",
+            Self::TimeShare => "time_share",
+            Self::Quantile { .. } => "quantile",
+            Self::Tail { .. } => "tail",
+            Self::Gauge => "gauge",
+            Self::Trend => "trend",
+            Self::Event => "event",
+        })
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Activity => "activity",
+            Self::Errors => "errors",
         })
     }
 }

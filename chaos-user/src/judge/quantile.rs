@@ -1,6 +1,9 @@
 //! Quantiles and tails of the distributions the judge needs. Nothing here panics, whatever the numbers.
 
-use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Gamma, Normal, StudentsT};
+use statrs::{
+    distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Gamma, Normal, StudentsT},
+    function::beta::ln_beta,
+};
 
 /// Above this many degrees of freedom Student's t is the normal distribution for our purposes.
 const NORMAL_DF: f64 = 1e6;
@@ -69,4 +72,14 @@ pub fn binomial_at_least(hits: u64, trials: u64, p: f64) -> f64 {
         (Some(fewer), Ok(binomial)) => binomial.sf(fewer),
         _ => 1.0,
     }
+}
+
+/// The chance that a standard normal variable is below `x`.
+pub fn z_below(x: f64) -> f64 {
+    Normal::standard().cdf(x)
+}
+
+/// The logarithm of the beta function, and the chance that Beta(a, b) exceeds `x`.
+pub fn beta_above(a: f64, b: f64, x: f64) -> Option<(f64, f64)> {
+    Some((ln_beta(a, b), Beta::new(a, b).ok()?.sf(x)))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chaos_common::{Counters, RuleStats, random};
 
-use super::*;
-use crate::experiment::hypothesis::Margin;
+use super::{estimate::estimate, *};
+use crate::{experiment::hypothesis::Margin, steady::rates::points};
 
 const RUNS: u64 = 400;
 
@@ -72,7 +72,14 @@ pub(crate) struct World {
     pub errors: f64,
     /// How many more of them the fault gives.
     pub extra_errors: f64,
+    /// How long what the fault does takes to come and to go, in seconds: the time constant.
+    pub tau: f64,
+    /// What the fault does to the traffic of the control group.
+    pub spill: f64,
 }
+
+/// A second of a schedule: which phase, and how long it has lasted.
+type Second = (Phase, usize);
 
 impl World {
     pub const QUIET: Self = Self {
@@ -85,35 +92,72 @@ impl World {
         factor_after: 1.0,
         errors: 0.01,
         extra_errors: 0.0,
+        tau: 0.0,
+        spill: 1.0,
     };
 
     pub fn ticks(&self, seed: u64) -> Vec<Tick> {
-        let all = self.phases.iter().sum();
-        let mut noise = Noise { seed, drawn: 0 };
-        let load = noise.wander(all, 0.95, 0.15);
-        let [control, experiment] = [(); 2].map(|()| noise.wander(all, self.rho, self.sd));
         let phases = [Phase::Baseline, Phase::Inject, Phase::Recover];
         let seconds =
             phases.iter().zip(self.phases).flat_map(|(phase, n)| (1..=n).map(move |at| (*phase, at)));
-        seconds
-            .enumerate()
-            .map(|(t, (phase, at))| {
-                let (factor, extra) = match phase {
-                    Phase::Baseline => (1.0, 0.0),
-                    Phase::Inject => (self.factor, self.extra_errors),
-                    Phase::Recover => (self.factor_after, 0.0),
-                };
-                let packets = self.packets * load[t].exp();
-                let treated = packets * self.offset * factor * experiment[t].exp();
-                Tick {
-                    phase,
-                    at_s: at as f64,
-                    seconds: 1.0,
-                    control: self.counters(&mut noise, packets * control[t].exp(), 0.0),
-                    experiment: self.counters(&mut noise, treated, extra),
-                }
-            })
-            .collect()
+        self.play(&seconds.collect::<Vec<_>>(), seed)
+    }
+
+    /// What happens on this schedule.
+    fn play(&self, seconds: &[Second], seed: u64) -> Vec<Tick> {
+        let all = seconds.len();
+        let mut noise = Noise { seed, drawn: 0 };
+        let load = noise.wander(all, 0.95, 0.15);
+        let [control, experiment] = [(); 2].map(|()| noise.wander(all, self.rho, self.sd));
+        let keeps = if self.tau > 0.0 { (-1.0 / self.tau).exp() } else { 0.0 };
+        let mut dose = 0.0;
+        let mut tick = |(t, (phase, at)): (usize, &Second)| {
+            dose = keeps * dose + (1.0 - keeps) * f64::from(u8::from(*phase == Phase::Inject));
+            let after = if *phase == Phase::Recover { self.factor_after.ln() } else { 0.0 };
+            let packets = self.packets * load[t].exp();
+            let treated = packets * self.offset * (dose * self.factor.ln() + after + experiment[t]).exp();
+            let untreated = packets * (dose * self.spill.ln() + control[t]).exp();
+            Tick {
+                phase: *phase,
+                at_s: *at as f64,
+                seconds: 1.0,
+                control: self.counters(&mut noise, untreated, 0.0),
+                experiment: self.counters(&mut noise, treated, dose * self.extra_errors),
+            }
+        };
+        seconds.iter().enumerate().map(&mut tick).collect()
+    }
+
+    /// Half a minute before, `pairs` times a block of `block` seconds on and one off in an order that is drawn, and a minute
+    /// after.
+    pub fn pulses(&self, pairs: usize, block: usize, seed: u64) -> JudgeInput {
+        let (before, after) = (30, 60);
+        let phase = |phase, n| (1..=n).map(move |at| (phase, at));
+        let first_on = |pair: usize| random::draw(seed, 1, pair as u64) & 1 == 0;
+        let order: Vec<bool> = (0..pairs).flat_map(|pair| [first_on(pair), !first_on(pair)]).collect();
+        let mut seconds: Vec<Second> = phase(Phase::Baseline, before).collect();
+        for on in &order {
+            seconds.extend(phase(if *on { Phase::Inject } else { Phase::Baseline }, block));
+        }
+        seconds.extend(phase(Phase::Recover, after));
+        let mut ticks = self.play(&seconds, seed);
+        let tail = ticks.split_off(before + order.len() * block);
+        let pulsed = ticks.split_off(before);
+        ticks.extend(tail);
+        let as_block = |(i, ticks): (usize, &[Tick])| Block {
+            pair: i / 2,
+            on: order[i],
+            ticks: ticks.to_vec(),
+            expected_ticks: block,
+        };
+        JudgeInput {
+            design: Design::Pulse,
+            settle: Duration::from_secs(2),
+            ticks,
+            expected_ticks: before + after,
+            blocks: pulsed.chunks(block).enumerate().map(as_block).collect(),
+            ..self.input(seed)
+        }
     }
 
     fn counters(&self, noise: &mut Noise, packets: f64, extra_errors: f64) -> Counters {
@@ -133,6 +177,9 @@ impl World {
 
     pub fn input(&self, seed: u64) -> JudgeInput {
         JudgeInput {
+            design: Design::Hold,
+            blocks: vec![],
+            kappa: vec![],
             gates: vec![falls(Metric::RxBytes, 0.1), rises(Metric::SyscallErrorRatio, 0.005)],
             confidence: 0.95,
             settle: Duration::ZERO,
@@ -162,9 +209,10 @@ impl World {
         let world = self.without_recovery();
         let covers = |seed: &u64| {
             let ticks = world.ticks(*seed);
-            let of = |phase| ticks.iter().filter(move |tick| tick.phase == phase).collect::<Vec<_>>();
-            let (before, during) = (of(Phase::Baseline), of(Phase::Inject));
-            let effect = estimate(metric, Contrast::Groups, &before, &during, 0.95).unwrap();
+            let of = |phase| points(metric, ticks.iter().filter(|tick| tick.phase == phase));
+            let effect =
+                estimate(metric.kind(), Contrast::Groups, &of(Phase::Baseline), &of(Phase::Inject), 0.95)
+                    .unwrap();
             (effect.ci[0]..=effect.ci[1]).contains(&truth)
         };
         (0..RUNS).filter(covers).count() as f64 / RUNS as f64

@@ -6,7 +6,7 @@ use super::{
     simulation::{World, delivered, falls, rises},
     *,
 };
-use crate::experiment::hypothesis::Margin;
+use crate::{experiment::hypothesis::Margin, target::Group};
 
 /// A run in which both groups do the same in every tick.
 fn constant(counters: Counters) -> JudgeInput {
@@ -306,7 +306,16 @@ fn settling_is_left_out_while_injecting_and_kept_before() {
 #[test]
 fn what_is_not_a_gate_is_observed() {
     let judgement = judge(&World { factor: 0.5, ..World::QUIET }.input(2));
-    let observed: Vec<_> = judgement.observations.iter().map(|observation| observation.metric).collect();
+    let strengths: Vec<_> =
+        judgement.observations.iter().map(|seen| seen.estimate.theta.abs() / seen.estimate.se).collect();
+    assert!(
+        strengths.is_sorted_by(|one, other| *one >= other - 1e-6),
+        "what moved most first: {strengths:?}"
+    );
+    let moved = |seen: &Observation| (seen.metric == Metric::RxPackets, seen.moved(), seen.q >= seen.p);
+    assert!(judgement.observations.iter().any(|seen| moved(seen) == (true, true, true)));
+    let mut observed: Vec<_> = judgement.observations.iter().map(|observation| observation.metric).collect();
+    observed.sort_by_key(|metric| Metric::ALL.iter().position(|other| other == metric));
     let expected = [
         Metric::TxBytes,
         Metric::RxPackets,
@@ -316,6 +325,22 @@ fn what_is_not_a_gate_is_observed() {
         Metric::TcpRetransRatio,
     ];
     assert_eq!(observed, expected);
+}
+
+#[test]
+fn kappa_widens_the_intervals_of_a_hold_and_ends_the_doubt() {
+    let input = World { rho: 0.97, sd: 0.1, ..World::QUIET }.input(2);
+    let mended = JudgeInput { kappa: vec![(Metric::RxBytes, 3.0)], ..input.clone() };
+    let [plain, mended] = [input, mended].map(|input| judge(&input));
+    let se = |judged: &Judgement| judged.gates[0].estimate.as_ref().unwrap().se;
+    assert!((se(&mended) / se(&plain) - 3.0).abs() < 1e-9);
+    let doubted = |judged: &Judgement| {
+        judged
+            .caveats
+            .iter()
+            .any(|caveat| matches!(caveat, Caveat::Autocorrelated { metric: Metric::RxBytes, .. }))
+    };
+    assert!(doubted(&plain) && !doubted(&mended));
 }
 
 #[test]

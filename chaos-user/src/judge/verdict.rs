@@ -1,13 +1,11 @@
 //! From gates, delivery, control and recovery to one verdict, and the doubts that go with it.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::{
-    delivery::{Delivery, Fired},
+    Pulses,
+    delivery::{Delivery, FEW_INJECTIONS, Fired},
     gate::{ControlResult, GateResult, GateVerdict, Steady},
-    names,
 };
 use crate::{experiment::hypothesis::Metric, steady::sample::Phase, target::Group};
 
@@ -80,6 +78,13 @@ pub enum InvalidReason {
         /// What it could have hit.
         eligible: u64,
     },
+    /// A fault fired only a few times in all pulses together.
+    TooFewInjections {
+        /// Which.
+        fault: String,
+        /// How often.
+        injected: u64,
+    },
     /// A fault hit clearly more or less often than asked.
     OtherShare {
         /// Which.
@@ -106,6 +111,11 @@ pub enum InvalidReason {
         group: Group,
         /// When.
         phase: Phase,
+    },
+    /// An effect outlasts its block, and no gate failed: pulses show too little of it for more to be said.
+    CarryOver {
+        /// Of what.
+        metric: Metric,
     },
     /// More than 10 % of the ticks are lost.
     LostTicks {
@@ -158,6 +168,16 @@ pub enum Caveat {
         /// Which.
         metric: Metric,
     },
+    /// A gate has too few whole pairs of blocks.
+    TooFewPairs {
+        /// Which.
+        metric: Metric,
+    },
+    /// A gate's metric adds up over time, and there was no hold.
+    NeedsHold {
+        /// Which.
+        metric: Metric,
+    },
     /// Nothing happened that a gate is made of.
     NothingMeasured {
         /// Which.
@@ -169,6 +189,30 @@ pub enum Caveat {
         metric: Metric,
         /// Seconds of injecting, settled.
         inject_s: f64,
+    },
+    /// A gate would be decided by more pulses.
+    RunMorePairs {
+        /// Which.
+        metric: Metric,
+        /// Pairs of blocks.
+        pairs: usize,
+    },
+    /// A gate's effect is still there after the fault is off, so that pulses show too little of it.
+    CarryOver {
+        /// Which.
+        metric: Metric,
+    },
+    /// Pairs of blocks of which too much is lost.
+    DroppedPairs {
+        /// Left out.
+        dropped: usize,
+        /// Judged.
+        kept: usize,
+    },
+    /// A level that moved all through the run, so that its mean says little.
+    NonStationary {
+        /// Which.
+        metric: Metric,
     },
     /// A gate would not be decided by any run of reasonable length.
     TooNoisy {
@@ -209,47 +253,82 @@ pub struct Evidence<'a> {
     pub invalid: &'a [InvalidReason],
     /// The gates while injecting.
     pub gates: &'a [GateResult],
+    /// The same by a hold beside pulses.
+    pub hold: &'a [GateResult],
+    /// The pulses, if there were any.
+    pub pulses: Option<&'a Pulses>,
     /// The control group by itself.
     pub control: &'a [ControlResult],
     /// After injecting.
     pub recovered: Recovered,
 }
 
-/// One verdict. ABORTED goes before INVALID, because an early end leaves data missing by itself. Recovery that is not
-/// shown does not withhold PASS: short recover phases rarely have the power, and say so as a caveat.
+/// One verdict. ABORTED goes before INVALID, because an early end leaves data missing by itself.
+///
+/// Pulses are short and many, so that they can tell that the control group stood still and that the system is back, and
+/// PASS needs both. A hold rarely has the power to: there, only what is shown to be wrong withholds it, and the rest is a
+/// caveat. What carries over makes effects look smaller: it takes PASS away and leaves FAIL.
 pub fn decide(evidence: &Evidence) -> Verdict {
-    let any_fails = evidence.gates.iter().any(|gate| gate.verdict == GateVerdict::Fail);
-    let all_pass = evidence.gates.iter().all(|gate| gate.verdict == GateVerdict::Pass);
-    let control_moved = evidence.control.iter().any(|control| control.steady == Steady::No);
     if evidence.aborted {
         Verdict::Aborted
     } else if !evidence.invalid.is_empty() {
         Verdict::Invalid
-    } else if any_fails || evidence.recovered == Recovered::NotRecovered {
+    } else if fails(evidence) {
         Verdict::Fail
-    } else if all_pass && !evidence.gates.is_empty() && !control_moved {
+    } else if carries_over(evidence) {
+        Verdict::Invalid
+    } else if passes(evidence) {
         Verdict::Pass
     } else {
         Verdict::Inconclusive
     }
 }
 
+fn fails(evidence: &Evidence) -> bool {
+    let any_gate = evidence.gates.iter().chain(evidence.hold).any(|gate| gate.verdict == GateVerdict::Fail);
+    // The order of the blocks was drawn: what the control group did with them, the fault did.
+    let spilled = evidence.pulses.is_some() && any_control(evidence, Steady::No);
+    any_gate || spilled || evidence.recovered == Recovered::NotRecovered
+}
+
+fn passes(evidence: &Evidence) -> bool {
+    let gates =
+        !evidence.gates.is_empty() && evidence.gates.iter().all(|gate| gate.verdict == GateVerdict::Pass);
+    let shown = match evidence.pulses {
+        Some(_) => !any_control(evidence, Steady::Unclear) && evidence.recovered == Recovered::Recovered,
+        None => true,
+    };
+    gates && shown && !any_control(evidence, Steady::No)
+}
+
+fn any_control(evidence: &Evidence, state: Steady) -> bool {
+    evidence.control.iter().any(|control| control.steady == state)
+}
+
+fn carries_over(evidence: &Evidence) -> bool {
+    evidence.pulses.is_some_and(|pulses| pulses.carry_over.iter().any(|check| check.seen))
+}
+
 /// What is wrong with the delivery of the faults. Every fault must have fired: a verdict about two faults of which
 /// one never did is a verdict about another experiment.
-pub fn invalid_delivery(deliveries: &[Delivery]) -> Vec<InvalidReason> {
+/// Of pulses, a few injections are none: they did not reach most blocks.
+pub fn invalid_delivery(deliveries: &[Delivery], pulses: bool) -> Vec<InvalidReason> {
     if deliveries.is_empty() {
         return vec![InvalidReason::NoFault];
     }
-    let mut reasons: Vec<_> = deliveries.iter().filter_map(invalid_one).collect();
+    let mut reasons: Vec<_> = deliveries.iter().filter_map(|one| invalid_one(one, pulses)).collect();
     if deliveries.iter().all(|delivery| delivery.fired == Fired::DryRun) {
         reasons.push(InvalidReason::DryRun);
     }
     reasons
 }
 
-fn invalid_one(delivery: &Delivery) -> Option<InvalidReason> {
+fn invalid_one(delivery: &Delivery, pulses: bool) -> Option<InvalidReason> {
     let fault = delivery.name.clone();
     match delivery.fired {
+        Fired::AsAsked if pulses && delivery.injected < FEW_INJECTIONS => {
+            Some(InvalidReason::TooFewInjections { fault, injected: delivery.injected })
+        }
         Fired::AsAsked | Fired::DryRun => None,
         Fired::NothingEligible => Some(InvalidReason::NothingEligible { fault }),
         Fired::Never => Some(InvalidReason::NothingInjected { fault, eligible: delivery.eligible }),
@@ -258,130 +337,5 @@ fn invalid_one(delivery: &Delivery) -> Option<InvalidReason> {
             Some(InvalidReason::OtherShare { fault, fraction, expected })
         }
         Fired::OnControl => Some(InvalidReason::ControlHit { fault, injected: delivery.control.injected }),
-    }
-}
-
-impl fmt::Display for AbortReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interrupted => write!(f, "interrupted"),
-            Self::MaxDuration => write!(f, "the longest duration allowed was reached"),
-            Self::LeaseLost => {
-                write!(f, "the lease was not renewed in time, so the kernel stopped injecting")
-            }
-            Self::TargetGone { target } => write!(f, "{target} went away"),
-            Self::SamplingFailed { error } => write!(f, "counters could not be read: {error}"),
-        }
-    }
-}
-
-impl fmt::Display for InvalidReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoFault => write!(f, "there was no fault to inject"),
-            Self::NothingEligible { fault } => {
-                write!(
-                    f,
-                    "{fault} saw nothing it could have hit: check the filter, and that there is traffic"
-                )
-            }
-            Self::NothingInjected { fault, eligible } => {
-                write!(
-                    f,
-                    "{fault} never fired, although {eligible} were eligible: raise its chance, or run longer"
-                )
-            }
-            Self::OtherShare { fault, fraction, expected } => {
-                let (percent, asked) = (fraction * 100.0, expected * 100.0);
-                write!(f, "{fault} hit {percent:.3} % of what was eligible where {asked:.3} % was asked for")
-            }
-            Self::ControlHit { fault, injected } => {
-                write!(f, "{fault} also hit the control group, {injected} times: the groups are not apart")
-            }
-            Self::DryRun => write!(f, "a dry run: everything was decided and counted, nothing was injected"),
-            Self::ControlMissing => {
-                write!(f, "the control group did nothing at all: there is nothing to compare with")
-            }
-            Self::NoActivity { group, phase } => {
-                let (group, phase) = (names::group(*group), names::phase(*phase));
-                write!(
-                    f,
-                    "the {group} group did nothing in the {phase} phase that a gate is made of: put load on it"
-                )
-            }
-            Self::LostTicks { lost, expected } => {
-                write!(
-                    f,
-                    "{lost} of {expected} ticks are lost, more than 10 %: the host was too busy to be measured"
-                )
-            }
-        }
-    }
-}
-
-impl fmt::Display for Caveat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ControlMoved { metric } => {
-                let name = metric.name();
-                write!(f, "{name} of the control group left the margin by itself, so PASS is withheld: ")?;
-                write!(f, "is the load steady, and do the groups share what the fault hits?")
-            }
-            Self::ControlUnclear { metric } => {
-                let name = metric.name();
-                write!(
-                    f,
-                    "{name} of the control group may have left the margin by itself: steadier load would tell"
-                )
-            }
-            Self::RecoveryUnclear => {
-                write!(f, "recovery is not shown either way: a longer recover phase would tell")
-            }
-            Self::RecoveryNotMeasured => write!(f, "recovery was not measured: give it a recover phase"),
-            Self::FewInjections { fault, injected } => {
-                let times = if *injected == 1 { "once".to_owned() } else { format!("{injected} times") };
-                write!(f, "{fault} fired only {times}: the verdict is about a very small fault")
-            }
-            Self::ShareNotJudged { fault } => {
-                write!(f, "{fault} comes in bursts, so only that it fired was checked, not how often")
-            }
-            Self::LostTicks { lost, expected } => {
-                write!(f, "{lost} of {expected} ticks are lost and left out")
-            }
-            Self::TooFewTicks { metric } => {
-                write!(f, "{} has too few ticks to be judged: make the phases longer", metric.name())
-            }
-            Self::NothingMeasured { metric } => {
-                write!(
-                    f,
-                    "nothing happened that {} is made of: put load on it, or leave it out",
-                    metric.name()
-                )
-            }
-            Self::RunLonger { metric, inject_s } => {
-                let name = metric.name();
-                write!(
-                    f,
-                    "{name} would be decided by injecting for about {inject_s:.0} s, with a baseline to match"
-                )
-            }
-            Self::TooNoisy { metric } => {
-                let name = metric.name();
-                write!(
-                    f,
-                    "{name} varies too much for its margin: steady the load, add targets, or widen the margin"
-                )
-            }
-            Self::Autocorrelated { metric, lag1 } => {
-                let name = metric.name();
-                write!(
-                    f,
-                    "{name} wanders (neighbouring seconds correlate by {lag1:.2}): its interval may be too narrow"
-                )
-            }
-            Self::OnePerGroup => {
-                write!(f, "one target in a group: the claim is about these, not about others like them")
-            }
-        }
     }
 }

@@ -4,7 +4,7 @@ use super::number;
 use crate::{
     experiment::hypothesis::Metric,
     judge::{
-        GateResult, GateVerdict, Judgement, Recovered, Verdict,
+        GateResult, GateVerdict, Judgement, Recovered, Steady, Verdict,
         gate::{Bound, Direction},
     },
 };
@@ -34,6 +34,12 @@ fn failed(judgement: &Judgement) -> String {
         let stuck = judgement.recovery.outcome == Recovered::NotRecovered;
         return if stuck { claim + ", and did not recover" } else { claim };
     }
+    if fails(&judgement.hold) {
+        return demonstrated(judgement, judgement.hold.iter().filter(failing)) + " while it was held";
+    }
+    if judgement.recovery.outcome != Recovered::NotRecovered {
+        return "the control group moved with the pulses: the fault reaches more than it should".into();
+    }
     let claim = demonstrated(judgement, judgement.recovery.gates.iter().filter(failing));
     format!("after the fault, {claim}: not recovered")
 }
@@ -41,7 +47,10 @@ fn failed(judgement: &Judgement) -> String {
 fn undecided(judgement: &Judgement) -> String {
     let open: Vec<_> = judgement.gates.iter().filter(|gate| gate.verdict != GateVerdict::Pass).collect();
     if open.is_empty() && !judgement.gates.is_empty() {
-        return "the groups did not drift apart, but the control group left the margin as well".into();
+        return match judgement.control.iter().any(|control| control.steady == Steady::No) {
+            true => "the groups did not drift apart, but the control group left the margin as well".into(),
+            false => "the groups did not drift apart; what else a PASS takes is not shown".into(),
+        };
     }
     let parts = open.iter().map(|gate| match (&gate.estimate, &gate.bound) {
         (Some(effect), Some(Bound::LessThan { direction, by })) => {

@@ -5,6 +5,7 @@ pub mod claim;
 pub mod json;
 pub mod number;
 pub mod text;
+mod wrap;
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::{
     judge::{
         AbortReason, Caveat, ControlResult, Delivery, GateResult, InvalidReason, Judgement, Observation,
-        Recovery, Verdict,
+        Pulses, Recovery, Verdict,
     },
     kernel::CallReport,
     steady::sample::Phase,
@@ -136,6 +137,12 @@ pub struct Report {
     pub calls: Option<CallReport>,
     /// What should have stayed true, and did or did not.
     pub gates: Vec<GateResult>,
+    /// The same by the hold, where there were pulses as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hold: Vec<GateResult>,
+    /// The pulses, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulses: Option<Pulses>,
     /// The control group by itself.
     pub control: Vec<ControlResult>,
     /// What else was measured.
@@ -180,6 +187,8 @@ impl Report {
             faults,
             calls: facts.calls,
             gates: judgement.gates,
+            hold: judgement.hold,
+            pulses: judgement.pulses,
             control: judgement.control,
             observations: judgement.observations,
             recovery: judgement.recovery,

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use crate::experiment::hypothesis::{Kind, Metric};
+use crate::experiment::hypothesis::{Kind, Metric, Scale};
 
 /// With thousands separators: `10,240`.
 pub fn thousands(n: u64) -> String {
@@ -43,14 +43,12 @@ pub fn short(value: f64) -> String {
 
 /// What a metric was before and during: `1.21 → 1.05 MB/s`, `1.00 → 1.42 %`.
 pub fn levels(metric: Metric, before: f64, during: f64) -> String {
-    match metric.kind() {
-        Kind::RareRatio => format!("{} → {} %", three_digits(before * 100.0), three_digits(during * 100.0)),
-        Kind::Rate => {
-            let (scale, prefix) = prefix(before.max(during));
-            let [before, during] = [before, during].map(|value| three_digits(value / scale));
-            format!("{before} → {during} {prefix}{}", rate_unit(metric))
-        }
+    if metric.kind().scale() == Scale::Points {
+        return format!("{} → {} %", three_digits(before * 100.0), three_digits(during * 100.0));
     }
+    let (scale, prefix) = prefix(before.max(during));
+    let [before, during] = [before, during].map(|value| three_digits(value / scale));
+    format!("{before} → {during} {prefix}{}", rate_unit(metric))
 }
 
 fn rate_unit(metric: Metric) -> &'static str {
@@ -60,27 +58,35 @@ fn rate_unit(metric: Metric) -> &'static str {
     }
 }
 
-/// The unit of a change: percent of a rate, percentage points of a ratio.
+/// The unit of a change: percent of a rate, percentage points of a share.
 pub const fn unit(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Rate => "%",
-        Kind::RareRatio => "pp",
+    match kind.scale() {
+        Scale::Relative => "%",
+        Scale::Points => "pp",
+        Scale::PerMinute => "/min",
+        Scale::Number => "times",
+    }
+}
+
+/// A change in its [`unit`].
+pub const fn shown(kind: Kind, change: f64) -> f64 {
+    match kind.scale() {
+        Scale::Relative | Scale::Points => change * 100.0,
+        Scale::PerMinute | Scale::Number => change,
     }
 }
 
 /// A change without its unit, with as many decimals as mean something: `7.3`, `0.014`, `31`.
 pub fn bare(kind: Kind, change: f64) -> String {
-    signless(kind, change * 100.0)
-}
-
-fn signless(kind: Kind, percent: f64) -> String {
-    let decimals = match (kind, percent.abs()) {
+    let shown = shown(kind, change);
+    let decimals = match (kind.scale(), shown.abs()) {
+        (Scale::Number, _) => 0,
         (_, size) if size >= 99.95 => 0,
-        (Kind::Rate, _) => 1,
-        (Kind::RareRatio, size) if size >= 0.01 || size == 0.0 => 2,
-        (Kind::RareRatio, _) => 4,
+        (Scale::Relative | Scale::PerMinute, _) => 1,
+        (Scale::Points, size) if size >= 0.01 || size == 0.0 => 2,
+        (Scale::Points, _) => 4,
     };
-    let text = format!("{percent:.decimals$}");
+    let text = format!("{shown:.decimals$}");
     // Nothing is not negative.
     if text.trim_start_matches(['-', '0', '.']).is_empty() { text.replace('-', "") } else { text }
 }

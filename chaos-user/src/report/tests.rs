@@ -66,6 +66,12 @@ fn invalid() -> Report {
     })
 }
 
+fn pulsed(world: World) -> Report {
+    let mut input = world.pulses(12, 10, 4);
+    input.blocks[3].ticks.clear();
+    Report::new(Facts { phases: vec![], ..facts() }, judge(&input))
+}
+
 fn plain(report: &Report, width: Option<u16>) -> String {
     text::render(report, &Style { colour: false, width })
 }
@@ -76,6 +82,13 @@ fn a_hundred_columns() {
     insta::assert_snapshot!("fail-100", plain(&fail(), Some(100)));
     insta::assert_snapshot!("inconclusive-100", plain(&inconclusive(), Some(100)));
     insta::assert_snapshot!("invalid-100", plain(&invalid(), Some(100)));
+}
+
+#[test]
+fn pulses() {
+    insta::assert_snapshot!("pulses-100", plain(&pulsed(World { factor: 0.92, ..World::QUIET }), Some(100)));
+    let slow = World { factor: 0.86, tau: 8.0, sd: 0.01, packets: 50_000.0, ..World::QUIET };
+    insta::assert_snapshot!("pulses-carried-100", plain(&pulsed(slow), Some(100)));
 }
 
 #[test]

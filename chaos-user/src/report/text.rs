@@ -2,11 +2,11 @@
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::{FaultRecord, Report, number};
+use super::{FaultRecord, Report, number, wrap::wrap};
 use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
-        Caveat, Estimate, GateResult, GateVerdict, Recovered, Steady, Verdict,
+        Caveat, Estimate, GateResult, GateVerdict, Pulses, Recovered, Steady, Verdict,
         delivery::{Delivery, Fired, ShareCheck},
         gate::{Bound, Direction},
         names,
@@ -116,6 +116,12 @@ impl Page {
         if !report.phases.is_empty() {
             self.line("phases", &phases(report));
         }
+        if let Some(pulses) = &report.pulses {
+            self.line("pulses", &pulsed(pulses));
+        }
+        if let Some(text) = by_hold(report) {
+            self.line("hold", &text);
+        }
         if let Some(text) = control(report) {
             self.line("control", &text);
         }
@@ -172,6 +178,31 @@ fn phases(report: &Report) -> String {
         format!("{} {}{lost}", names::phase(record.phase), number::seconds(record.seconds))
     });
     parts.collect::<Vec<_>>().join(", ")
+}
+
+/// `12 pairs of blocks, 1 more left out; still there after the fault: net.rx_bytes`.
+fn pulsed(pulses: &Pulses) -> String {
+    let dropped = match pulses.dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} more left out"),
+    };
+    let carried: Vec<_> =
+        pulses.carry_over.iter().filter(|check| check.seen).map(|check| check.metric.name()).collect();
+    let carried = match carried.is_empty() {
+        true => String::new(),
+        false => format!("; still there after the fault: {}", carried.join(", ")),
+    };
+    format!("{} pairs of blocks{dropped}{carried}", pulses.pairs)
+}
+
+/// `net.rx_bytes -1.2 % PASS`, gate by gate.
+fn by_hold(report: &Report) -> Option<String> {
+    let of_gate = |gate: &GateResult| {
+        let effect = gate.estimate.as_ref()?;
+        Some(format!("{} {}", change_of((gate.metric, effect)), gate_word(gate.verdict).0))
+    };
+    let parts: Vec<_> = report.hold.iter().filter_map(of_gate).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Whether gates mean anything: without a fault, or without all of the run, a "PASS" would be an empty one.
@@ -231,12 +262,16 @@ fn gates_table(report: &Report, wide: bool) -> Table {
     table
 }
 
-fn gate_row(gate: &GateResult, wide: bool, judged: bool) -> Vec<Cell> {
-    let (word, colour) = match gate.verdict {
+const fn gate_word(verdict: GateVerdict) -> (&'static str, Color) {
+    match verdict {
         GateVerdict::Pass => ("PASS", Color::Green),
         GateVerdict::Fail => ("FAIL", Color::Red),
         GateVerdict::Inconclusive => ("INCONCLUSIVE", Color::Yellow),
-    };
+    }
+}
+
+fn gate_row(gate: &GateResult, wide: bool, judged: bool) -> Vec<Cell> {
+    let (word, colour) = gate_word(gate.verdict);
     let mut row = vec![Cell::new(gate.metric.name())];
     if wide {
         row.extend(levels(gate));
@@ -280,7 +315,8 @@ fn interval(effect: &Estimate) -> String {
 
 /// `-10 %`, `+0.5 pp`, `±10 %`, `-10/+20 %`.
 fn margin(kind: Kind, margin: Margin) -> String {
-    let text = |value: f64| number::asked(value).trim_end_matches(" %").to_owned();
+    let text =
+        |value: f64| number::asked(number::shown(kind, value) / 100.0).trim_end_matches(" %").to_owned();
     let unit = number::unit(kind);
     match (margin.decrease, margin.increase) {
         (Some(down), Some(up)) if down == up => format!("±{} {unit}", text(up)),
@@ -294,7 +330,11 @@ fn margin(kind: Kind, margin: Margin) -> String {
 /// What was shown; if nothing was, what it would take.
 fn bound(gate: &GateResult) -> String {
     if gate.verdict == GateVerdict::Inconclusive {
-        return gate.needs_s.map_or("–".into(), |seconds| format!("needs {}", number::seconds(seconds)));
+        return match (gate.needs_s, gate.needs_pairs) {
+            (Some(seconds), _) => format!("needs {}", number::seconds(seconds)),
+            (None, Some(pairs)) => format!("needs {pairs} pairs"),
+            (None, None) => "–".into(),
+        };
     }
     let amount = |by: f64| number::amount(gate.metric.kind(), by);
     match gate.bound {
@@ -338,11 +378,19 @@ fn recovery(report: &Report) -> String {
         Recovered::Inconclusive => "not shown either way",
         Recovered::NotMeasured => return "not measured".into(),
     };
-    if effects.is_empty() {
-        word.into()
-    } else {
-        format!("{word}: {} against the baseline", effects.join(", "))
-    }
+    let effects = match effects.is_empty() {
+        true => String::new(),
+        false => format!(": {} against the baseline", effects.join(", ")),
+    };
+    let time = report.recovery.time.as_ref().map_or(String::new(), |time| match time.median_s {
+        Some(0.0) => "; never away".into(),
+        Some(median_s) => format!("; back after {}", number::seconds(median_s)),
+        None => format!("; not back within {}", number::seconds(time.seen_s)),
+    });
+    let index = report.recovery.index.as_ref().map_or(String::new(), |index| {
+        format!("; resilience index {:.1} [{:.1}, {:.1}]", index.value, index.ci[0], index.ci[1])
+    });
+    format!("{word}{effects}{time}{index}")
 }
 
 /// `loss egress: injected 512 of 10,240 eligible (5.00 %, asked 5 %), control 0`.
@@ -391,10 +439,9 @@ fn dormant(Delivery { experiment, .. }: &Delivery) -> String {
     }
 }
 
-/// Metrics that are no gates and whose interval excludes no change. Not corrected for how many there are.
+/// Metrics that are no gates and moved, corrected for how many were looked at.
 fn also_moved(report: &Report) -> Option<String> {
-    let moved =
-        report.observations.iter().filter(|seen| seen.estimate.ci[0] > 0.0 || seen.estimate.ci[1] < 0.0);
+    let moved = report.observations.iter().filter(|seen| seen.moved());
     let parts: Vec<_> = moved
         .map(|seen| format!("{} {}", change_of((seen.metric, &seen.estimate)), interval(&seen.estimate)))
         .collect();
@@ -414,42 +461,9 @@ fn rollback(report: &Report) -> String {
     }
 }
 
-/// Breaks at spaces, but not before a unit or within an interval; a word longer than the room stays whole.
-fn wrap(text: &str, room: usize) -> Vec<String> {
-    let glued = [(" %", "\u{a0}%"), (" pp", "\u{a0}pp"), (", -", ",\u{a0}-"), (", +", ",\u{a0}+")]
-        .iter()
-        .fold(text.to_owned(), |text, (loose, glued)| text.replace(loose, glued));
-    break_lines(&glued, room).into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
-}
-
-fn break_lines(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let Some(line) = lines.last_mut() else { continue };
-        let used = line.chars().count();
-        if used > 0 && used + 1 + word.chars().count() > room {
-            lines.push(word.to_owned());
-        } else {
-            if used > 0 {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_break_at_spaces() {
-        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
-        assert_eq!(wrap("incomprehensibilities x", 5), ["incomprehensibilities", "x"]);
-        assert_eq!(wrap("", 5), [""]);
-        assert_eq!(wrap("by 5 % [-1, +2] pp", 8), ["by 5 %", "[-1, +2] pp"]);
-    }
 
     #[test]
     fn margins() {

@@ -3,6 +3,8 @@
 pub mod activity;
 pub mod calls;
 pub mod cgroupfs;
+pub mod histogram;
 pub mod rates;
 pub mod reading;
 pub mod sample;
+pub mod summary;

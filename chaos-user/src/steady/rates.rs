@@ -2,7 +2,10 @@
 
 use chaos_common::Counters;
 
-use super::sample::{Phase, Sample};
+use super::{
+    sample::{Phase, Sample},
+    summary::{Point, Summary},
+};
 use crate::{experiment::hypothesis::Metric, target::Group};
 
 /// What both groups did between two readings, within one phase.
@@ -18,6 +21,19 @@ pub struct Tick {
     pub control: Counters,
     /// The experimental group's counts.
     pub experiment: Counters,
+}
+
+/// A stretch of the `pulse` design: the fault on, or off beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Which pair of blocks it belongs to. Which of both comes first is drawn for each pair.
+    pub pair: usize,
+    /// Whether the fault was on.
+    pub on: bool,
+    /// What happened; `at_s` counts from the block's start.
+    pub ticks: Vec<Tick>,
+    /// How many ticks it should have given.
+    pub expected_ticks: usize,
 }
 
 /// A tick this many times shorter or longer than usual is not a tick: a reading came late, was missed, or the
@@ -43,6 +59,13 @@ pub fn ticks(samples: &[(Phase, Sample)], groups: &[Group]) -> Vec<Tick> {
     let usual = median(ticks.iter().map(|tick| tick.seconds).collect());
     ticks.retain(|tick| tick.seconds * UNUSUAL >= usual && tick.seconds <= usual * UNUSUAL);
     ticks
+}
+
+/// What happened between the readings of one block, the first of which was taken as it began.
+pub fn block(pair: usize, on: bool, samples: &[Sample], groups: &[Group], expected_ticks: usize) -> Block {
+    let phase = if on { Phase::Inject } else { Phase::Baseline };
+    let samples: Vec<_> = samples.iter().map(|sample| (phase, sample.clone())).collect();
+    Block { pair, on, ticks: ticks(&samples, groups), expected_ticks }
 }
 
 /// The difference of two readings, if they make sense.
@@ -117,6 +140,20 @@ pub const fn counts(metric: Metric, counters: &Counters) -> Counts {
         Metric::TcpRetransRatio => (c.tcp_retransmits, Some(c.tx_packets), c.tcp_retransmits),
     };
     Counts { count, of, events }
+}
+
+/// A metric in a tick, in both groups.
+pub fn point(metric: Metric, tick: &Tick) -> Point {
+    let summary = |counters| {
+        let Counts { count, of, events } = counts(metric, counters);
+        Summary::count(count as f64, of.map_or(tick.seconds, |of| of as f64), events)
+    };
+    Point { control: summary(&tick.control), experiment: summary(&tick.experiment), seconds: tick.seconds }
+}
+
+/// The same of several ticks.
+pub fn points<'a>(metric: Metric, ticks: impl IntoIterator<Item = &'a Tick>) -> Vec<Point> {
+    ticks.into_iter().map(|tick| point(metric, tick)).collect()
 }
 
 /// A metric over a stretch of time: per second for a rate, a fraction for a ratio. `None` for a ratio of
@@ -197,6 +234,16 @@ mod tests {
             times.iter().map(|at_s| (Phase::Inject, sample(*at_s, [(at_s * 10.0) as u64; 3]))).collect();
         let ends: Vec<_> = ticks(&samples, &GROUPS).iter().map(|tick| tick.at_s).collect();
         assert_eq!(ends, [1.0, 2.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn a_block_is_timed_from_its_own_start() {
+        let samples: Vec<_> = (40..=42).map(|at| sample(f64::from(at), [at as u64; 3])).collect();
+        let block = block(7, true, &samples, &GROUPS, 2);
+        let ends: Vec<_> = block.ticks.iter().map(|tick| (tick.phase, tick.at_s)).collect();
+        assert_eq!(ends, [(Phase::Inject, 1.0), (Phase::Inject, 2.0)]);
+        let both = Point::sum(&points(Metric::RxPackets, &block.ticks));
+        assert_eq!((both.control.count, both.experiment.count, both.seconds), (2.0, 4.0, 2.0));
     }
 
     #[test]

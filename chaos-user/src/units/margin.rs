@@ -5,22 +5,18 @@ use super::{
     percent::{decimal, number, shifted},
     quoted,
 };
-use crate::experiment::hypothesis::{Kind, Metric};
+use crate::experiment::hypothesis::{Metric, Scale};
 
 /// The widest margin for a rate: eleven times as much.
 const MAX_RELATIVE: f64 = 10.0;
 /// The range of confidence levels that the tables and the run lengths are made for.
 const CONFIDENCE: std::ops::RangeInclusive<f64> = 80.0..=99.9;
 
-/// Parses how far a metric may move: a fraction for a [`Kind::Rate`], a difference of shares for a
-/// [`Kind::RareRatio`].
+/// Parses how far a metric may move: a fraction for a rate, a difference of shares for a share, else a plain number.
 pub fn parse_margin(text: &str, metric: Metric) -> Result<f64, BadValue> {
     let trimmed = text.trim();
-    let (number, unit) = match (trimmed.strip_suffix("pp"), trimmed.strip_suffix('%')) {
-        (Some(number), _) => (number, "pp"),
-        (None, Some(number)) => (number, "%"),
-        (None, None) => (trimmed, ""),
-    };
+    let of_unit = |unit| Some((trimmed.strip_suffix(unit)?, unit));
+    let (number, unit) = ["pp", "%", "/min"].into_iter().find_map(of_unit).unwrap_or((trimmed, ""));
     let wanted = unit_of(metric);
     let value = decimal(number).ok_or_else(|| {
         BadValue::new(
@@ -31,20 +27,25 @@ pub fn parse_margin(text: &str, metric: Metric) -> Result<f64, BadValue> {
     if unit != wanted {
         return Err(wrong_unit(text, unit, value, metric));
     }
-    let most = if wanted == "%" { MAX_RELATIVE } else { 1.0 };
+    let (digits, most) = match metric.kind().scale() {
+        Scale::Relative => (-2, MAX_RELATIVE),
+        Scale::Points => (-2, 1.0),
+        Scale::PerMinute | Scale::Number => (0, f64::INFINITY),
+    };
     let out_of_range = |right| Err(BadValue::new(format!("{} is out of range", quoted(text)), right));
     if value <= 0.0 {
         return out_of_range(format!("write a margin above 0, such as `{}`", example(metric)));
     }
-    if shifted(value, -2) > most {
+    if shifted(value, digits) > most {
         return out_of_range(format!("write at most `{}{wanted}`", most * 100.0));
     }
-    Ok(shifted(value, -2))
+    Ok(shifted(value, digits))
 }
 
 /// A margin as [`parse_margin`] reads it.
 pub fn show_margin(margin: f64, metric: Metric) -> String {
-    format!("{}{}", shifted(margin, 2), unit_of(metric))
+    let digits = if matches!(metric.kind().scale(), Scale::Relative | Scale::Points) { 2 } else { 0 };
+    format!("{}{}", shifted(margin, digits), unit_of(metric))
 }
 
 /// Parses a confidence level, in percent, into a fraction.
@@ -62,38 +63,43 @@ pub fn parse_confidence(text: &str) -> Result<f64, BadValue> {
 }
 
 fn unit_of(metric: Metric) -> &'static str {
-    match metric.kind() {
-        Kind::Rate => "%",
-        Kind::RareRatio => "pp",
+    match metric.kind().scale() {
+        Scale::Relative => "%",
+        Scale::Points => "pp",
+        Scale::PerMinute => "/min",
+        Scale::Number => "",
     }
 }
 
 fn example(metric: Metric) -> &'static str {
-    match metric.kind() {
-        Kind::Rate => "10%",
-        Kind::RareRatio => "0.5pp",
+    match metric.kind().scale() {
+        Scale::Relative => "10%",
+        Scale::Points => "0.5pp",
+        Scale::PerMinute => "1000000/min",
+        Scale::Number => "3",
     }
 }
 
 fn wrong_unit(text: &str, unit: &str, value: f64, metric: Metric) -> BadValue {
     let name = metric.name();
-    let what = match (metric.kind(), unit) {
+    let what = match (metric.kind().scale(), unit) {
         (_, "") => format!("{} has no unit", quoted(text)),
-        (Kind::Rate, _) => format!(
+        (Scale::Relative, "pp") => format!(
             "{} is in percentage points, but `{name}` is a rate, and its margin a share of it",
             quoted(text)
         ),
-        (Kind::RareRatio, _) => {
+        (Scale::Points, "%") => {
             format!(
                 "{} is relative, but `{name}` is itself a share near zero, where only differences make sense",
                 quoted(text)
             )
         }
+        _ => format!("{} has a unit that `{name}` has not", quoted(text)),
     };
-    let right = match (metric.kind(), unit) {
-        (Kind::Rate, "") => format!("write `{value}%`, a share of the rate"),
-        (Kind::Rate, _) => "write one such as `10%`".to_owned(),
-        (Kind::RareRatio, _) => "write percentage points, such as `0.5pp`".to_owned(),
+    let right = match (metric.kind().scale(), unit) {
+        (Scale::Relative, "") => format!("write `{value}%`, a share of the rate"),
+        (Scale::Points, _) => "write percentage points, such as `0.5pp`".to_owned(),
+        _ => format!("write one such as `{}`", example(metric)),
     };
     BadValue::new(what, right)
 }

@@ -9,7 +9,8 @@ use super::{
     understood,
 };
 use crate::{
-    experiment::hypothesis::{Gate, Kind, Margin, Metric},
+    experiment::hypothesis::{Gate, GateError, Margin, Metric, Scale, least_margin},
+    steady::histogram,
     units::{BadValue, parse_margin},
 };
 
@@ -49,7 +50,7 @@ fn gate(path: &str, raw: &Spanned<RawGate>) -> Result<Gate, SpecError> {
     let (kind, text) = only_margin(path, raw)?;
     let field = format!("{path}.{kind}");
     let margin = understood(&field, text, |text| parse_margin(text, metric))?;
-    if kind != "increase" && metric.kind() == Kind::Rate && margin >= 1.0 {
+    if kind != "increase" && metric.kind().scale() == Scale::Relative && margin >= 1.0 {
         let what = "a rate cannot fall by more than all of it, so this gate would never fail";
         return Place::new(field, text.referenced).refuse(BadValue::new(what, "write less than `100%`"));
     }
@@ -58,7 +59,13 @@ fn gate(path: &str, raw: &Spanned<RawGate>) -> Result<Gate, SpecError> {
         "decrease" => Margin { increase: None, decrease: Some(margin) },
         _ => Margin { increase: Some(margin), decrease: Some(margin) },
     };
-    Ok(Gate { metric, margin })
+    match margin.check(metric.kind(), histogram::WIDTH) {
+        Ok(()) => Ok(Gate { metric, margin }),
+        Err(why @ GateError::CoarseBuckets { width, .. }) => {
+            let right = format!("write at least `{}%`", least_margin(width) * 100.0);
+            Place::new(field, text.referenced).refuse(BadValue::new(why.to_string(), right))
+        }
+    }
 }
 
 /// A margin must be declared before the run, and only one: two would be two gates.
