@@ -10,6 +10,8 @@ mod jitter;
 mod models;
 mod packet;
 mod rate;
+mod sleep;
+mod sleeper;
 mod syscall;
 mod throughput;
 mod untouched;
@@ -33,6 +35,7 @@ use kchaos::{
 fn main() -> anyhow::Result<()> {
     match &std::env::args().collect::<Vec<_>>()[..] {
         [_, verb, arguments @ ..] if verb == calling::VERB => return calling::main(arguments),
+        [_, verb, arguments @ ..] if verb == sleeper::VERB => return sleeper::main(arguments),
         _ => {}
     }
     let wanted: Vec<String> =
@@ -66,6 +69,9 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("syscall") {
         syscall::bench()?;
+    }
+    if runs("sleep") {
+        sleep::bench()?;
     }
     Ok(())
 }
