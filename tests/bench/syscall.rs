@@ -10,6 +10,7 @@ use kchaos::{
         mechanism::Mechanism,
         plan::{Options, Plan},
     },
+    kernel::{RawPlace, probe::Hooked},
 };
 
 use super::{
@@ -21,13 +22,20 @@ use super::{
 
 const ROUNDS: usize = 7;
 
-/// Each mechanism, and a call that it meets.
-const MECHANISMS: [(Mechanism, Call); 4] = [
-    (Mechanism::Lsm, Call::Open),
-    (Mechanism::FmodRetSecurity, Call::Open),
-    (Mechanism::FmodRetSyscall, Call::GetPriority),
-    (Mechanism::Kprobe, Call::GetPriority),
+/// The entry point of [`Call::GetPriority`].
+const SYSCALL: &str =
+    if cfg!(target_arch = "aarch64") { "__arm64_sys_getpriority" } else { "__x64_sys_getpriority" };
+
+/// Each mechanism, a call that it meets, and where; a kprobe stands where fmod_ret does.
+const MECHANISMS: [(Mechanism, Call, Option<RawPlace<'static>>); 4] = [
+    (Mechanism::Lsm, Call::Open, Some(RawPlace::Lsm("file_open"))),
+    (Mechanism::FmodRetSecurity, Call::Open, Some(RawPlace::ModifyReturn("security_file_open"))),
+    (Mechanism::FmodRetSyscall, Call::GetPriority, Some(RawPlace::ModifyReturn(SYSCALL))),
+    (Mechanism::Kprobe, Call::GetPriority, None),
 ];
+
+/// No cgroup's id.
+const NOBODY: u64 = 0;
 
 /// Nanoseconds, for each call.
 type Costs = [f64; Call::ALL.len()];
@@ -37,6 +45,8 @@ enum Beside {
     Nothing,
     /// An injection that never hits.
     Kchaos(Box<Plan>),
+    /// A program that compares a cgroup's id with a constant, and no more: what the kernel takes for having one there.
+    Bare(RawPlace<'static>),
     /// The loop is strace's child.
     Strace(&'static [&'static str]),
     Supervisor,
@@ -61,6 +71,10 @@ impl Case {
         match &self.beside {
             Beside::Nothing => run(cgroup, &[], ALONE),
             Beside::Kchaos(plan) => while_injecting(plan, || run(cgroup, &[], ALONE)),
+            Beside::Bare(at) => {
+                let _hooked = Hooked::at(*at, None, false, NOBODY, 0)?;
+                run(cgroup, &[], ALONE)
+            }
             Beside::Strace(words) => run(cgroup, words, ALONE),
             Beside::Supervisor => run(cgroup, &[], SUPERVISED),
         }
@@ -99,9 +113,17 @@ pub fn bench() -> anyhow::Result<()> {
 fn cases(target: &BenchCgroup) -> anyhow::Result<Vec<Case>> {
     let mut cases = vec![Case::new("nothing", Beside::Nothing, false, &[])];
     let mut counted = None;
-    for (mechanism, call) in MECHANISMS {
+    for (mechanism, call, at) in MECHANISMS {
         let Some(plan) = never(target, mechanism, call, None)? else { continue };
         let plan = || Beside::Kchaos(Box::new(plan.clone()));
+        if let Some(at) = at {
+            cases.push(Case::new(
+                format!("a bare program where {mechanism} is"),
+                Beside::Bare(at),
+                false,
+                &[call],
+            ));
+        }
         cases.push(Case::new(format!("{mechanism}, not a target"), plan(), false, &[call]));
         cases.push(Case::new(format!("{mechanism}, target at 0 %"), plan(), true, &[call]));
         counted = counted.or(Some((mechanism, call)));
