@@ -169,7 +169,7 @@ fn run(cgroup: &BenchCgroup, front: &[&str], how: &str) -> anyhow::Result<Costs>
 
 fn print(cases: &[Case]) {
     println!(
-        "ns per call in a tight loop ({ROUNDS} rounds), medians; ratios to nothing in the same round; * is met"
+        "ns per call in a tight loop ({ROUNDS} rounds), medians of the fastest turn; ratios to nothing in the same round; * is met"
     );
     let heads = Call::ALL.map(|call| format!("{:>26}", call.name()));
     println!("  {:<46}{}", "", heads.concat());
