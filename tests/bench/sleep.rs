@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nix::{sys::signal::Signal, sys::signal::kill};
+use nix::sys::signal::{Signal, kill};
 
 use super::{
     BenchCgroup,
@@ -38,6 +38,11 @@ pub fn bench() -> anyhow::Result<()> {
             let mut slow = Slow::start(&cgroup, by)?;
             let both = both(&cgroup, threads, times, by)?;
             slow.interrupt()?;
+            let early = early(&both.called, by);
+            if early > 0 {
+                let report = slow.report()?;
+                println!("  not delayed {early}: {}, {}", report["outcomes"], report["delays"]["lost"]);
+            }
             slept.extend(both.slept);
             called.extend(both.called);
         }
@@ -58,12 +63,14 @@ fn late_ms(took: &[Took], by: Duration, share: f64) -> f64 {
     quantile(&late, share)
 }
 
+fn early(took: &[Took], by: Duration) -> usize {
+    took.iter().filter(|took| took.elapsed_ns < by.as_nanos() as f64).count()
+}
+
 fn late(took: &[Took], by: Duration) -> String {
     let used: Vec<f64> = took.iter().map(|took| took.used_ns / 1e3).collect();
-    let early = took.iter().filter(|took| took.elapsed_ns < by.as_nanos() as f64).count();
-    let early = if early == 0 { String::new() } else { format!(" ({early} of {} early)", took.len()) };
     let [middle, most] = [0.5, 0.99].map(|share| late_ms(took, by, share));
-    format!("p50 {middle:>6.3} ms, p99 {most:>7.3} ms, CPU {:>5.0} µs{early}", median(&used))
+    format!("p50 {middle:>6.3} ms, p99 {most:>7.3} ms, CPU {:>5.0} µs", median(&used))
 }
 
 /// What happens while somebody sleeps.

@@ -19,6 +19,8 @@ use nix::{
     unistd::Pid,
 };
 
+use serde_json::Value;
+
 use super::BenchCgroup;
 
 /// The verb of a process that sleeps.
@@ -208,7 +210,7 @@ impl Slow {
         let (by, on) = (format!("{}ms", by.as_millis()), cgroup.target.to_string());
         let mut command = Command::new(program()?);
         command.args(["inject", "slow", "--syscalls", "open,openat", "--by", &by, "--longest", "2s"]);
-        command.args(["--on", &on, "--for", "120s"]).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["--on", &on, "--for", "120s", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut kchaos = Process(command.stderr(Stdio::piped()).spawn().context("kchaos")?);
         let errors = BufReader::new(kchaos.0.stderr.take().context("its standard error")?);
         let (sender, said) = mpsc::channel();
@@ -240,7 +242,13 @@ impl Slow {
     /// Ends it as Ctrl-C does.
     pub fn interrupt(&mut self) -> anyhow::Result<()> {
         self.kchaos.signal(Signal::SIGINT)?;
+        // A pipe has room for its report.
         self.kchaos.ends()
+    }
+
+    /// What it says when it has ended.
+    pub fn report(&mut self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_reader(self.kchaos.0.stdout.take().context("its standard output")?)?)
     }
 }
 
