@@ -21,8 +21,8 @@ pub const ALONE: &str = "alone";
 
 /// Each call has as many turns, of as long; the fastest counts, as a busy machine takes the processor away in some. They
 /// are short, so that it does not in all.
-const TURNS: usize = 20;
-const TURN: Duration = Duration::from_millis(5);
+const TURNS: usize = 60;
+const TURN: Duration = Duration::from_millis(2);
 /// Between two looks at the clock. As many descriptors are open at once.
 const BATCH: u32 = 50;
 
