@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use kchaos::{
     demo::{CLIENTS, namespaces},
+    fault::plan::Plan,
     target::Netns,
 };
 
@@ -35,43 +36,69 @@ pub fn bench() -> anyhow::Result<()> {
     let _server = Server::start(&receiver)?;
     let cgroup = BenchCgroup::new("delayed")?;
     cgroup.enter()?;
+    let plans = DELAYS_MS
+        .map(|delay_ms| cgroup.plan("delay", &[("by", &format!("{delay_ms}ms"))], &sender))
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let delays: Vec<_> = DELAYS_MS.into_iter().zip(&plans).collect();
     let bare = ping(&sender)?;
     println!("without delay: ping mean {:.3} ms, mdev {:.3} ms", bare.mean, bare.mdev);
     println!("{:>8} {:>8} {:>34} {:>34}", "delay", "", "kchaos", "netem");
-    for delay_ms in DELAYS_MS {
-        let by = format!("{delay_ms}ms");
-        let plan = cgroup.plan("delay", &[("by", &by)], &sender)?;
-        let ours = |work: &dyn Fn() -> anyhow::Result<f64>| while_injecting(&plan, work);
-        let theirs = |work: &dyn Fn() -> anyhow::Result<f64>| {
-            let _netem = Netem::new(&sender, &format!("delay {by} limit 100000"))?;
-            work()
-        };
-        let pings = (while_injecting(&plan, || ping(&sender))?, {
-            let _netem = Netem::new(&sender, &format!("delay {by} limit 100000"))?;
-            ping(&sender)?
-        });
-        println!(
-            "{by:>8} {:>8} mean {:>9.3} ms, mdev {:>6.3} ms {:>9} {:>9.3} ms, mdev {:>6.3} ms",
-            "ping", pings.0.mean, pings.0.mdev, "mean", pings.1.mean, pings.1.mdev
-        );
-        for streams in STREAMS {
-            let to = (CLIENTS, Server::PORT).into();
-            let goodput = || Ok(stream_to(&sender, to, streams, SECONDS)?.bits_per_s / 1e6);
-            let mut rounds = Vec::new();
-            for _ in 0..ROUNDS {
-                rounds.push((ours(&goodput)?, theirs(&goodput)?));
-            }
-            let of = |pick: fn(&(f64, f64)) -> f64| median(&rounds.iter().map(pick).collect::<Vec<_>>());
-            println!(
-                "{by:>8} {:>8} {:>27.1} Mbit/s {:>27.1} Mbit/s   ratio {:.2}",
-                format!("{streams} TCP"),
-                of(|round| round.0),
-                of(|round| round.1),
-                of(|round| round.0 / round.1)
-            );
-        }
+    for (delay_ms, plan) in &delays {
+        pings(&sender, *delay_ms, plan)?;
+    }
+    for (delay_ms, plan) in &delays {
+        STREAMS.into_iter().try_for_each(|streams| goodput(&sender, *delay_ms, plan, streams))?;
     }
     Ok(())
+}
+
+/// Medians, as one late ping in fifty makes an mdev of its own.
+fn pings(sender: &Netns, delay_ms: u32, plan: &Plan) -> anyhow::Result<()> {
+    let rounds = rounds(sender, delay_ms, plan, || ping(sender))?;
+    let of = |pick: fn(&(RoundTrip, RoundTrip)) -> f64| median(&rounds.iter().map(pick).collect::<Vec<_>>());
+    println!(
+        "{:>8} {:>8} mean {:>9.3} ms, mdev {:>6.3} ms {:>9} {:>9.3} ms, mdev {:>6.3} ms   ratio of mdev {:.2}",
+        format!("{delay_ms}ms"),
+        "ping",
+        of(|round| round.0.mean),
+        of(|round| round.0.mdev),
+        "mean",
+        of(|round| round.1.mean),
+        of(|round| round.1.mdev),
+        of(|round| round.0.mdev) / of(|round| round.1.mdev)
+    );
+    Ok(())
+}
+
+fn goodput(sender: &Netns, delay_ms: u32, plan: &Plan, streams: u32) -> anyhow::Result<()> {
+    let to = (CLIENTS, Server::PORT).into();
+    let mbit_per_s = || Ok(stream_to(sender, to, streams, SECONDS)?.bits_per_s / 1e6);
+    let rounds = rounds(sender, delay_ms, plan, mbit_per_s)?;
+    let of = |pick: fn(&(f64, f64)) -> f64| median(&rounds.iter().map(pick).collect::<Vec<_>>());
+    println!(
+        "{:>8} {:>8} {:>27.1} Mbit/s {:>27.1} Mbit/s   ratio {:.2}",
+        format!("{delay_ms}ms"),
+        format!("{streams} TCP"),
+        of(|round| round.0),
+        of(|round| round.1),
+        of(|round| round.0 / round.1)
+    );
+    Ok(())
+}
+
+/// What is measured under kchaos and under netem, in turn.
+fn rounds<T>(
+    sender: &Netns,
+    delay_ms: u32,
+    plan: &Plan,
+    measure: impl Fn() -> anyhow::Result<T>,
+) -> anyhow::Result<Vec<(T, T)>> {
+    let theirs = || {
+        let _netem = Netem::new(sender, &format!("delay {delay_ms}ms limit 100000"))?;
+        measure()
+    };
+    (0..ROUNDS).map(|_| Ok((while_injecting(plan, &measure)?, theirs()?))).collect()
 }
 
 fn ping(netns: &Netns) -> anyhow::Result<RoundTrip> {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what kchaos costs, as ratios against a peer in the same run. Cases take turns, round by
 //! round, so that a machine whose speed drifts is fair to all of them; medians are quoted.
 
+mod calling;
 mod delay;
 mod echo;
 mod goodput;
@@ -9,6 +10,9 @@ mod jitter;
 mod models;
 mod packet;
 mod rate;
+mod sleep;
+mod sleeper;
+mod syscall;
 mod throughput;
 mod untouched;
 
@@ -17,17 +21,23 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, anyhow};
 use kchaos::{
     fault::{
+        Fault,
         capability::{Capabilities, Capability},
         catalogue,
-        plan::{Options, Plan, plan},
+        plan::{Options, Plan, PlanError, plan},
         text::Given,
-        wanted::Wanted,
+        wanted::{Wanted, wanted},
     },
     kernel::{Kernel, LiveKernel},
     target::{Device, Group, Hierarchy, Member, Namespace, Netns, Scope, Target},
 };
 
 fn main() -> anyhow::Result<()> {
+    match &std::env::args().collect::<Vec<_>>()[..] {
+        [_, verb, arguments @ ..] if verb == calling::VERB => return calling::main(arguments),
+        [_, verb, arguments @ ..] if verb == sleeper::VERB => return sleeper::main(arguments),
+        _ => {}
+    }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
@@ -56,6 +66,12 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("rate") {
         rate::bench()?;
+    }
+    if runs("syscall") {
+        syscall::bench()?;
+    }
+    if runs("sleep") {
+        sleep::bench()?;
     }
     Ok(())
 }
@@ -97,20 +113,45 @@ impl BenchCgroup {
         devices: Vec<Device>,
         capabilities: &Capabilities,
     ) -> anyhow::Result<Plan> {
-        let entry = catalogue::find(fault).with_context(|| format!("no fault {fault}"))?;
-        let given = parameters.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
-        let fault = (entry.build)(&given).map_err(|error| anyhow!("{error}"))?;
+        let namespaces = vec![Namespace { netns: netns.clone(), devices, is_held: false }];
+        let fault = made(fault, parameters)?;
+        Ok(plan(&[fault], &self.scope(namespaces)?, capabilities, &Options::default())?)
+    }
+
+    /// A plan that does this to system calls of this cgroup; `None` if this kernel cannot.
+    fn plan_calls(
+        &self,
+        fault: &str,
+        parameters: &[(&'static str, &str)],
+        options: &Options,
+    ) -> anyhow::Result<Option<Plan>> {
+        let faults = [made(fault, parameters)?];
+        let capabilities = LiveKernel::default().capabilities(&wanted(&faults, options))?;
+        match plan(&faults, &self.scope(Vec::new())?, &capabilities, options) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(PlanError::Unplannable(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn scope(&self, namespaces: Vec<Namespace>) -> anyhow::Result<Scope> {
         let Target::Cgroup(path) = &self.target else { unreachable!("made that way") };
         let member = Member {
             group: Group::Experiment,
             target: self.target.clone(),
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
-            namespaces: vec![Namespace { netns: netns.clone(), devices, is_held: false }],
+            namespaces,
             ring: None,
         };
-        let scope = Scope { members: vec![member], spared: Vec::new() };
-        Ok(plan(&[fault], &scope, capabilities, &Options::default())?)
+        Ok(Scope { members: vec![member], spared: Vec::new() })
     }
+}
+
+/// A fault of these parameters, as specs have them.
+fn made(fault: &str, parameters: &[(&'static str, &str)]) -> anyhow::Result<Fault> {
+    let entry = catalogue::find(fault).with_context(|| format!("no fault {fault}"))?;
+    let given = parameters.iter().fold(Given::new(entry), |given, (name, value)| given.with(name, value));
+    (entry.build)(&given).map_err(|error| anyhow!("{error}"))
 }
 
 impl Drop for BenchCgroup {

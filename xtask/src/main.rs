@@ -111,15 +111,21 @@ fn perform(task: Task) -> Result<ExitCode> {
 
 fn demo(args: &[OsString]) -> Result<ExitCode> {
     setup::ensure(Need::Build)?;
-    run::run(cargo().args(["build", "--release", "--package", "chaos-user", "--bin", "kchaos"]))?;
+    build_release()?;
     // In our place, so that signals and the exit code are its own.
     become_program(Command::new(target_dir().join("release/kchaos")).arg("demo").args(args))
 }
 
 fn bench(args: &[OsString]) -> Result<ExitCode> {
     setup::ensure(Need::Bench)?;
+    // Some of them start it.
+    build_release()?;
     let bench = ["run", "--release", "--package", "chaos-tests", "--bin", "bench", "--"];
     become_program(cargo().args(bench).args(args))
+}
+
+fn build_release() -> Result<()> {
+    run::run(cargo().args(["build", "--release", "--package", "chaos-user", "--bin", "kchaos"]))
 }
 
 fn become_program(command: &mut Command) -> Result<ExitCode> {
