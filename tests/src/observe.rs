@@ -238,6 +238,8 @@ fn observe_counts_connections_and_resets() -> anyhow::Result<()> {
 fn observe_counts_retransmissions() -> anyhow::Result<()> {
     let (lab, siblings) = (Lab::new()?, Siblings::new()?);
     let (busy, _idle) = (Victim::start(&lab, &siblings.busy)?, Victim::start(&lab, &siblings.idle)?);
+    // Without, it would be few packets that are lost or not.
+    lab.offloads(false)?;
     let stream = Stream::new(&lab, &busy, OUTSIDE)?;
     let deliver = || siblings.observe("", || stream.deliver(1 << 20));
     let before = stream.sender()?.retransmitted;
