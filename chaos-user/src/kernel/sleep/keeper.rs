@@ -31,7 +31,7 @@ use super::{
 /// How often the daemon says that it is well.
 pub const HEARTBEAT_NS: u64 = 250_000_000;
 /// How long it may say nothing before all are woken.
-const HEARTBEATS_MISSED: Duration = Duration::from_secs(2);
+const HEARTBEATS_MISSED: Duration = Duration::from_millis(1_750);
 /// How long starting may take before it is given up.
 const START_SECONDS: u32 = 10;
 
