@@ -19,6 +19,11 @@ use crate::{
     target::{Cgroup, Device, Group, Netns, Scope},
 };
 
+/// So many programs take note that a call begins. Where a kernel preempts threads within programs, it skips one for all
+/// other threads of that processor meanwhile (kernel/bpf/trampoline.c, `__bpf_prog_enter_recur`, 7.3), and who was not noted
+/// would be taken for still in its last call.
+const BEGIN_COPIES: usize = 3;
+
 /// One program at one place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attachment {
@@ -170,7 +175,8 @@ pub fn attachments(
             }
         }
     }
-    let begins = points.begins.iter().map(|function| CallPlace::Begin(function.clone()));
+    let begin = |function: &String| vec![CallPlace::Begin(function.clone()); BEGIN_COPIES];
+    let begins = points.begins.iter().flat_map(begin);
     let unjudged = begins.chain(points.waits.iter().cloned().map(CallPlace::Delay));
     attachments.extend(unjudged.map(|at| Attachment::Call { at, point: CallPoint::NONE }));
     let call = |planned: &PlannedPoint| Attachment::Call { at: planned.at.clone(), point: planned.point };
