@@ -11,6 +11,7 @@ mod forget;
 mod gate;
 mod maps;
 mod net;
+mod note;
 mod probe;
 mod skb;
 mod sleep;

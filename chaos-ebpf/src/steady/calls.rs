@@ -6,7 +6,7 @@ use chaos_common::{
     syscall::CallLayout,
 };
 
-use super::{add_at, begin, count_time, end, since_now, slot_of_current};
+use super::{add_at, count_time, end, since_now, slot_of_current};
 use crate::{
     atomic,
     cgroup::read,
@@ -14,6 +14,7 @@ use crate::{
         CALL_CLASSES, CALL_LAYOUT, CALLING_SINCE, CALLS_TIMED, STEADY, STEADY_CALLS, STEADY_ERRORS,
         STEADY_LAYOUT, global,
     },
+    note,
     syscall::task::{Task, tid},
 };
 
@@ -60,7 +61,8 @@ pub fn steady_call_begins(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     if let Some(slot) = slot_of_current() {
-        begin(&CALLING_SINCE, tid(), since_now(slot, class));
+        // Without room for it, it is not timed.
+        let _ = note::of_thread(&CALLING_SINCE, tid(), since_now(slot, class));
     }
     0
 }

@@ -99,18 +99,6 @@ fn since_now(slot: u32, series: u32) -> Since {
     Since { ns: unsafe { bpf_ktime_get_ns() }, slot, series }
 }
 
-/// Takes note of a thread that something begins for. What it has noted before is written over, which costs less than
-/// an entry that is made and removed each time.
-#[inline(always)]
-fn begin(map: &LruHashMap<u32, Since>, tid: u32, since: Since) {
-    match map.get_ptr_mut(tid) {
-        // SAFETY: in bounds of the map value; a thread is in one place at a time.
-        Some(noted) => unsafe { *noted = since },
-        // Without room for it, it is not timed.
-        None => drop(map.insert(tid, since, 0)),
-    }
-}
-
 /// What was noted of a thread, once.
 #[inline(always)]
 fn end(map: &LruHashMap<u32, Since>, tid: u32) -> Option<Since> {

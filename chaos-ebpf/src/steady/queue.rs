@@ -3,10 +3,11 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use chaos_common::steady::series;
 
-use super::{begin, count_time, end, since_now, slot_of, slot_of_current};
+use super::{count_time, end, since_now, slot_of, slot_of_current};
 use crate::{
     cgroup::{self, read},
     maps::{RUNNABLE_SINCE, STEADY_LAYOUT, global},
+    note,
 };
 
 /// A thread is woken, for the first time or again, by whoever: `TP_PROTO(struct task_struct *p)`
@@ -15,7 +16,8 @@ use crate::{
 pub fn steady_wakeups(ctx: RawTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
     if let Some(slot) = cgroup::of_task(task).and_then(slot_of) {
-        begin(&RUNNABLE_SINCE, tid_of(task), since_now(slot, series::RUN_QUEUE));
+        // Without room for it, it is not timed.
+        let _ = note::of_thread(&RUNNABLE_SINCE, tid_of(task), since_now(slot, series::RUN_QUEUE));
     }
     0
 }
@@ -29,7 +31,7 @@ pub fn steady_switches(ctx: RawTracePointContext) -> i32 {
     let could_run = preempted as u8 != 0 || state == 0;
     if could_run && let Some(slot) = slot_of_current() {
         let tid = bpf_get_current_pid_tgid() as u32;
-        begin(&RUNNABLE_SINCE, tid, since_now(slot, series::RUN_QUEUE));
+        let _ = note::of_thread(&RUNNABLE_SINCE, tid, since_now(slot, series::RUN_QUEUE));
     }
     if let Some(since) = end(&RUNNABLE_SINCE, tid_of(next)) {
         count_time(since);

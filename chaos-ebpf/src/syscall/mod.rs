@@ -27,7 +27,7 @@ use chaos_common::{
 use crate::{
     gate::{self, Subject},
     maps::{CALL_EFFECTS, CALL_MEMORY, CALLS, POINT, global},
-    steady,
+    note, steady,
 };
 use filter::Call;
 use task::Task;
@@ -77,7 +77,7 @@ pub fn call_override(ctx: ProbeContext) -> u32 {
 pub fn call_begin(_ctx: FEntryContext) -> i32 {
     if concerned().is_some_and(|subject| subject.rules != 0) {
         // Without room for it the call is judged each time it is met.
-        let _ = CALL_MEMORY.insert(task::tid(), Remembered::NOTHING, 0);
+        let _ = note::of_thread(&CALL_MEMORY, task::tid(), Remembered::NOTHING);
     }
     0
 }

@@ -10,7 +10,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use chaos_common::{
     shape::{NORMAL_QUANTILES, quantile_index, shaped, shaped_index},
-    sleep::{SPIN_BELOW_NS, SPIN_SHARE},
+    sleep::{SPIN_BELOW_NS, SPIN_SHARE, SleepStats},
     syscall::{CallKey, CallPoint, Remembered, point as points},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     atomic,
     gate::{self, Subject},
     maps::{CALL_MEMORY, CALLS, SHAPE_TABLES, SHAPES, SLEEP_STATS, SPIN_DUE},
-    sleep,
+    note, sleep,
 };
 
 /// How much time on the processor may be made up for where none was used.
@@ -48,12 +48,12 @@ pub fn call_judge(ctx: *mut c_void) -> i64 {
         let tid = task::tid();
         // SAFETY: a map value, which this thread alone reads and writes.
         if unsafe { CALL_MEMORY.get(tid) }.is_some_and(|last| last.wait_ns != 0) {
-            count_skipped();
+            count_lost(|stats| &raw mut stats.skipped);
         }
         let wait_ns = judged(subject, &point(), ctx).map_or(0, |(wanted_ns, _)| wanted_ns);
         let remembered = Remembered { wait_ns, ..Remembered::NOTHING };
-        if CALL_MEMORY.insert(tid, remembered, 0).is_err() && wait_ns != 0 {
-            count_skipped();
+        if !note::of_thread(&CALL_MEMORY, tid, remembered) && wait_ns != 0 {
+            count_lost(|stats| &raw mut stats.no_slot);
         }
     }
     0
@@ -79,13 +79,14 @@ pub fn call_wait(_ctx: *mut c_void) -> i64 {
     0
 }
 
+/// A delay that nobody will make.
 #[inline(always)]
-fn count_skipped() {
+fn count_lost(how: impl Fn(&mut SleepStats) -> *mut u64) {
     let Some(stats) = SLEEP_STATS.get_ptr_mut(0) else { return };
     // SAFETY: all of it is in bounds of the map's value.
     unsafe {
         atomic::add(&raw mut (*stats).asked, 1);
-        atomic::add(&raw mut (*stats).skipped, 1);
+        atomic::add(how(&mut *stats), 1);
     }
 }
 

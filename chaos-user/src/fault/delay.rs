@@ -22,15 +22,21 @@ use crate::units::{BadValue, Percent, parse_duration, show_duration};
 /// The longest that a packet may be held back: fq drops what is more than 10 s ahead.
 pub const MOST: Duration = Duration::from_secs(9);
 
+/// How much a delay differs.
+pub const JITTER: Parameter =
+    value("jitter", "DURATION", "0s", "how much more or less; what that means says the distribution");
+/// And how.
+pub const DISTRIBUTION: Parameter = value(
+    "distribution",
+    "uniform|normal|pareto|paretonormal",
+    "uniform",
+    "of the jitter, as in tc-netem(8)",
+);
+
 const PARAMETERS: &[Parameter] = &[
     value("by", "DURATION", "-", "how long packets are held back"),
-    value("jitter", "DURATION", "0s", "how much more or less; what that means says the distribution"),
-    value(
-        "distribution",
-        "uniform|normal|pareto|paretonormal",
-        "uniform",
-        "of the jitter, as in tc-netem(8)",
-    ),
+    JITTER,
+    DISTRIBUTION,
     value("jitter_correlation", "PERCENT", "0%", "how much one packet's jitter is like the one before"),
     value("order", "keep|free", "keep", "whether packets that jitter overtake those of their flow"),
 ];

@@ -93,22 +93,6 @@ impl Histogram {
         }
         None
     }
-
-    /// The largest difference between the shares that both have up to any border of buckets: Kolmogorov's distance, how
-    /// different two shapes are. `None` if either is empty. An effect size: with thousands of values a test of it would
-    /// reject over nothing.
-    pub fn distance(&self, other: &Self) -> Option<f64> {
-        let (n, m) = (self.total() as f64, other.total() as f64);
-        if n == 0.0 || m == 0.0 {
-            return None;
-        }
-        let (mut below, mut largest) = (0.0_f64, 0.0_f64);
-        for bucket in all_buckets(&self.hits, &other.hits) {
-            below += self.hits_of(bucket) as f64 / n - other.hits_of(bucket) as f64 / m;
-            largest = largest.max(below.abs());
-        }
-        Some(largest)
-    }
 }
 
 impl FromIterator<(u32, u64)> for Histogram {
@@ -132,10 +116,6 @@ fn bounds(bucket: u32) -> (f64, f64) {
 fn position(bucket: u32, value: f64) -> f64 {
     let (low, high) = bounds(bucket);
     if value >= high { 1.0 } else { ((value / low).ln() / (high / low).ln()).clamp(0.0, 1.0) }
-}
-
-fn all_buckets(one: &[(u32, u64)], other: &[(u32, u64)]) -> Vec<u32> {
-    zip_buckets(one, other, |a, b| a.saturating_add(b)).into_iter().map(|(bucket, _)| bucket).collect()
 }
 
 /// Both, bucket by bucket; what comes out as none is left out.
@@ -212,13 +192,5 @@ mod tests {
         let sparse: Histogram = [(700, 4), (3, 2), (700, 5), (9, 0), (5_000, 1)].into_iter().collect();
         assert_eq!(Histogram::from_dense(&counts), sparse);
         assert_eq!(sparse.total(), 11);
-    }
-
-    #[test]
-    fn shapes_differ_by_the_share_that_moved() {
-        let (mostly_fast, slower) = (of([100, 100, 100, 10_000]), of([100, 100, 10_000, 10_000]));
-        assert_eq!(mostly_fast.distance(&slower), Some(0.25));
-        assert_eq!(slower.distance(&slower), Some(0.0));
-        assert_eq!(slower.distance(&Histogram::default()), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         capability::Capability,
         catalogue::{FaultEntry, Parameter, value},
         course,
-        delay::{Delay, jitter},
+        delay::{DISTRIBUTION, Delay, JITTER, jitter},
         limits, pattern,
         text::{FieldError, Given},
     },
@@ -45,13 +45,8 @@ pub const ENTRY: FaultEntry = FaultEntry {
 
 /// How much a delay may differ, and what bounds it.
 pub const SPREAD: &[Parameter] = &[
-    value("jitter", "DURATION", "0s", "how much more or less; what that means says the distribution"),
-    value(
-        "distribution",
-        "uniform|normal|pareto|paretonormal",
-        "uniform",
-        "of the jitter, as in tc-netem(8)",
-    ),
+    JITTER,
+    DISTRIBUTION,
     value("longest", "DURATION", "500ms", "no delay may be longer; at most 2s"),
     value("sleepers", "N", "128", "so many sleep at once at most; others are not delayed"),
 ];
