@@ -129,10 +129,14 @@ fn slow_threads_of_a_call_without_hook_all_sleep() -> anyhow::Result<()> {
     let running = inject(&format!("slow --syscalls getpriority --by 100ms --on {}", cgroup.target()))?;
     let took = calls(&cgroup, "getpriority", 8, 2)?;
     let ended = running.interrupt()?;
-    ensure!(took.len() == 16 && took.iter().all(|(took, _)| *took >= 100 * MS), "{took:?}");
-    let delays = &ended.json()?["delays"];
+    let report = ended.json()?;
+    let delays = &report["delays"];
     println!("{delays}");
-    ensure!(delays["slept"] == 16 && delays["lost"]["recursion_misses"].as_u64() > Some(0), "{delays}");
+    let slept = took.iter().filter(|(took, _)| *took >= 100 * MS).count();
+    // A kernel that preempts threads within programs may not have shown some calls to ours; it says how many.
+    let missed = report["recursion_misses"].as_u64().context("what was missed")?;
+    ensure!(took.len() == 16 && slept as u64 + missed >= 16, "{missed} missed: {took:?}");
+    ensure!(delays["slept"] == slept && delays["lost"]["recursion_misses"].as_u64() > Some(0), "{delays}");
     Ok(())
 }
 

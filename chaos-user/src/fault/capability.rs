@@ -211,6 +211,9 @@ pub struct Capabilities {
     /// Functions that were looked for and are not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lacking: Vec<String>,
+    /// Functions of system calls that no program of fmod_ret may answer for, though it may for others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmodifiable: Vec<String>,
 }
 
 impl Capabilities {
@@ -224,6 +227,11 @@ impl Capabilities {
         !self.lacking.contains(function)
     }
 
+    /// Whether programs of fmod_ret may answer for a function, if they may for any of a system call.
+    pub fn can_modify(&self, function: &String) -> bool {
+        !self.unmodifiable.contains(function)
+    }
+
     /// All but these.
     pub fn all_but(missing: &[Capability]) -> Self {
         let because = |capability: &Capability| missing.contains(capability).then(|| "not there".to_owned());
@@ -235,7 +243,7 @@ impl Capabilities {
                 note: None,
             })
             .collect();
-        Self { probed, lacking: Vec::new() }
+        Self { probed, lacking: Vec::new(), unmodifiable: Vec::new() }
     }
 }
 

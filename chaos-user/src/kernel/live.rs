@@ -15,7 +15,7 @@ use super::{
 };
 use crate::fault::{
     Fault,
-    capability::Capabilities,
+    capability::{Capabilities, Capability},
     plan::{Attachment, Plan, Via},
     syscall::slow::How,
     wanted::Wanted,
@@ -37,6 +37,9 @@ impl Kernel for LiveKernel {
             capabilities.lacking = btf::lacking(&wanted.functions).map_err(KernelError::btf)?;
             let unimplemented = symbols::unimplemented(&wanted.functions);
             capabilities.lacking.extend(unimplemented.map_err(KernelError::io(symbols::KALLSYMS))?);
+        }
+        if capabilities.has(Capability::FmodRetSyscall) {
+            capabilities.unmodifiable = probe::unmodifiable(&wanted.functions)?;
         }
         Ok(capabilities)
     }

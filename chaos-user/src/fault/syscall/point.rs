@@ -12,7 +12,7 @@ use super::{
 };
 use crate::fault::{
     Fault,
-    capability::Capabilities,
+    capability::{Capabilities, Capability},
     mechanism::{Mechanism, Unplannable},
     plan::{Options, Parameters, PlanError, PlannedRule, rule},
 };
@@ -128,6 +128,11 @@ impl CallFault {
             let needs = [Some(needs), how.and_then(How::needs)].into_iter().flatten();
             if let Some(lacks) = needs.into_iter().find(|needs| !capabilities.has(*needs)) {
                 tried.push((mechanism, lacks));
+            } else if way.rung == Rung::FmodRetSyscall
+                && !way.functions().iter().all(|function| capabilities.can_modify(function))
+            {
+                // The kernels that have it let programs of both kinds answer there.
+                tried.push((mechanism, Capability::Override));
             } else if way.functions().iter().all(|function| capabilities.has_function(function)) {
                 return Ok((way, how));
             }
@@ -468,5 +473,21 @@ mod tests {
         };
         assert_eq!(lost(&slow("mkdir", "exit")), Some(function("mkdir")));
         assert_eq!((lost(&slow("mkdir", "enter")), lost(&slow("rmdir", "exit"))), (None, None));
+    }
+
+    #[test]
+    fn where_nobody_may_answer_for_a_function_the_call_is_refused_or_met_otherwise() {
+        let getpid = errno("getpid", "EIO");
+        let plan = |lacks: &[Capability]| {
+            let unmodifiable = vec![function("getpid")];
+            let capabilities = Capabilities { unmodifiable, ..Capabilities::all_but(lacks) };
+            getpid.plan(&capabilities, &Options::default())
+        };
+        assert_eq!(plan(&[]).unwrap().calls[0].way.rung, Rung::Kprobe);
+        let refused = plan(&[Capability::Override]).unwrap_err().to_string();
+        assert!(
+            refused.contains("errno for getpid") && refused.contains("fmod-ret-syscall needs"),
+            "{refused}"
+        );
     }
 }

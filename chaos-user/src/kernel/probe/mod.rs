@@ -20,7 +20,7 @@ use chaos_common::names::program;
 use super::{
     KernelError, btf,
     object::{self, Globals, ProbeGlobals},
-    raw_prog::{RawLink, RawPlace, RawProgram},
+    raw_prog::{RawLink, RawPlace, RawProgram, RelocatedObject},
 };
 use crate::fault::capability::{Capabilities, Capability, Probed};
 pub use destroy::destroys_connections;
@@ -58,7 +58,31 @@ fn try_all(wanted: &[Capability], patience: Patience) -> Result<Capabilities, Ke
         bench.detach_all();
         Probed { capability: *capability, missing_because, note }
     };
-    Ok(Capabilities { probed: wanted.iter().map(&mut probed).collect(), lacking: Vec::new() })
+    Ok(Capabilities {
+        probed: wanted.iter().map(&mut probed).collect(),
+        lacking: Vec::new(),
+        unmodifiable: Vec::new(),
+    })
+}
+
+/// Which of these functions no program of fmod_ret may answer for, found out by loading one for each. Those
+/// of calls without parameters are not called what Linux 7.2 and later go by (kernel/bpf/verifier.c,
+/// `has_arch_syscall_prefix`, 7.3): there it takes error injection, as on kernels before.
+pub fn unmodifiable(functions: &[String]) -> Result<Vec<String>, KernelError> {
+    let of_call_without_parameters = |function: &&String| function.starts_with("__do_sys_");
+    let asked: Vec<&String> = functions.iter().filter(of_call_without_parameters).collect();
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ebpf = hook::load(None, false)?;
+    let object = RelocatedObject::new(object::OBJECT, &ebpf)?;
+    let btf = hook::vmlinux().map_err(KernelError::btf)?;
+    let program = object.program(program::PROBE_RETURN, btf)?;
+    let is_refused = |function: &&&String| {
+        let kind = RawPlace::ModifyReturn(function.as_str()).kind(btf, false);
+        kind.is_err() || kind.is_ok_and(|kind| program.load(kind).is_err())
+    };
+    Ok(asked.iter().filter(is_refused).map(|function| (*function).clone()).collect())
 }
 
 /// Whether it is tried by a program that reads the kernel's own account of a socket.
