@@ -81,7 +81,7 @@ pub async fn run(args: &InjectArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let insist = common.insist.to_insist();
     let scope = target::resolve(&[], &common.targets, &insist.allowed).await?;
     let mut kernel = LiveKernel { kernel_log };
-    let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, gates: None };
+    let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, ..Options::default() };
     let faults = std::slice::from_ref(&fault);
     let plan = plan(faults, &scope, &kernel.capabilities(&wanted(faults, &options))?, &options)?;
     for note in plan.notes.iter().filter(|note| matches!(note, Note::SparedThoughNamed { .. })) {

@@ -15,11 +15,12 @@ use crate::{
     experiment::Stop,
     kernel::{
         Rollback,
-        observe::{Family, Missing, Observation},
+        observe::{Missing, Observation},
     },
     report::activity,
     steady::{
         activity::{Activity, activities},
+        family::Family,
         reading::Reading,
     },
     target::{self, Target},

@@ -11,7 +11,7 @@ use clap::Args;
 use super::{InsistArgs, exit, plan, terminal, terminal::say};
 use crate::{
     experiment::{self, Insist, Outcome, Spec, Stop},
-    kernel::LiveKernel,
+    kernel::{LiveKernel, monotonic_ns},
     report::{Report, json, text},
 };
 
@@ -50,17 +50,20 @@ pub async fn run(args: &RunArgs, kernel_log: bool) -> anyhow::Result<u8> {
     Ok(exit_code(&outcome))
 }
 
-/// Reads and checks a spec.
+/// Reads and checks a spec. Where it leaves the order of blocks to chance, chance is had from the clock.
 pub fn read_spec(path: &Path) -> anyhow::Result<Spec> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    experiment::parse(&text).with_context(|| path.display().to_string())
+    let mut spec = experiment::parse(&text).with_context(|| path.display().to_string())?;
+    if spec.timing.seed == 0 {
+        spec.timing.seed = 1 + monotonic_ns() % 1_000_000;
+    }
+    Ok(spec)
 }
 
 /// Runs an experiment under the signals and with the progress that a human expects.
 pub async fn experiment(spec: &Spec, insist: &Insist, kernel_log: bool) -> anyhow::Result<Outcome> {
     let mut stop = Stop::on_signals()?;
-    let timing = spec.timing;
-    let mut view = terminal::ProgressView::new(timing.baseline + timing.inject + timing.recover);
+    let mut view = terminal::ProgressView::new(spec.timing.total());
     let mut kernel = LiveKernel { kernel_log };
     let mut show = |progress: experiment::Progress<'_>| view.show(progress);
     Ok(experiment::run(spec, insist, &mut kernel, &mut stop, &mut show).await?)

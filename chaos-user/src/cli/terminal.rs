@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::experiment::Progress;
+use crate::{experiment::Progress, steady::sample::Part};
 
 /// Prints a line to standard output. Nobody reading it any more is no reason to fail: a rollback goes on.
 macro_rules! say {
@@ -97,18 +97,17 @@ impl ProgressView {
     /// Takes note.
     pub fn show(&mut self, progress: Progress<'_>) {
         match progress {
-            Progress::Phase { phase, duration } => {
-                let what = crate::judge::names::phase(phase);
-                match &self.bar {
-                    Some(bar) => bar.set_message(what),
-                    None => eprintln!("{what}: {} s of {} s", duration.as_secs(), self.total.as_secs()),
+            Progress::Part { part, duration } => match &self.bar {
+                Some(bar) => bar.set_message(part_name(part)),
+                None => {
+                    eprintln!("{}: {} s of {} s", part_name(part), duration.as_secs(), self.total.as_secs());
                 }
-            }
-            Progress::Tick { phase, sample, .. } => {
+            },
+            Progress::Tick { part, sample, .. } => {
                 self.done += crate::experiment::phases::TICK;
                 if let Some(bar) = &self.bar {
                     let injected: u64 = sample.rules.iter().flatten().map(|stats| stats.injected).sum();
-                    bar.set_message(format!("{}: {injected} injected", crate::judge::names::phase(phase)));
+                    bar.set_message(format!("{}: {injected} injected", part_name(part)));
                     bar.set_position(self.done.as_secs());
                 }
             }
@@ -118,5 +117,13 @@ impl ProgressView {
                 }
             }
         }
+    }
+}
+
+/// `inject`, `pulse 3 on`.
+fn part_name(part: Part) -> String {
+    match part {
+        Part::Phase(phase) => crate::judge::names::phase(phase).to_owned(),
+        Part::Block { pair, on } => format!("pulse {} {}", pair + 1, if on { "on" } else { "off" }),
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     fault::{DirectionSpec, Fault, Limits, Loss, NetEffect, NetFault, NetFilter, Pattern},
     judge::{GateVerdict, Judgement, Verdict},
-    steady::sample::{Phase, Sample},
+    steady::sample::{Part, Phase, Sample},
     target::{Group, Target},
 };
 
@@ -33,6 +33,7 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
             gate(Metric::RxBytes, Margin { increase: None, decrease: Some(0.1) }),
             gate(Metric::TcpRetransRatio, Margin { increase: Some(0.01), decrease: None }),
         ],
+        observe: vec![],
         faults: vec![Fault::Net(NetFault {
             effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random { chance, correlation: Chance::NEVER },
@@ -40,12 +41,7 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
             filter: NetFilter::default(),
             limits: Limits::default(),
         })],
-        timing: Timing {
-            baseline: Duration::from_secs(15),
-            inject: Duration::from_secs(20),
-            recover: Duration::from_secs(10),
-            settle: Duration::from_secs(2),
-        },
+        timing: Timing { baseline: Duration::from_secs(15), ..Timing::HOLD },
         max_duration: Duration::from_secs(60),
         confidence: 0.95,
     }
@@ -71,8 +67,12 @@ pub struct Answer {
 
 /// Median and 99th percentile of the answers to requests due in a phase, in milliseconds.
 pub fn latency_ms(answers: &[Answer], recording: &Recording, phase: Phase) -> Option<(f64, f64)> {
-    let of_phase: Vec<&Sample> =
-        recording.samples.iter().filter(|(of, _)| *of == phase).map(|(_, sample)| sample).collect();
+    let of_phase: Vec<&Sample> = recording
+        .samples
+        .iter()
+        .filter(|(of, _)| *of == Part::Phase(phase))
+        .map(|(_, sample)| sample)
+        .collect();
     let (first, last) = (of_phase.first()?, of_phase.last()?);
     let due = |answer: &&Answer| (first.begin_ns..last.begin_ns).contains(&answer.due_ns);
     let mut latencies: Vec<u64> = answers.iter().filter(due).map(|answer| answer.latency_ns).collect();

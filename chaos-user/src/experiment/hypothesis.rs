@@ -1,25 +1,6 @@
 //! What should stay true: metrics, and margins declared before the run.
 
-/// Something measured for each group, once a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Metric {
-    /// `net.tx_packets`: packets sent per second.
-    TxPackets,
-    /// `net.tx_bytes`: bytes sent per second.
-    TxBytes,
-    /// `net.rx_packets`: packets received per second.
-    RxPackets,
-    /// `net.rx_bytes`: bytes received per second.
-    RxBytes,
-    /// `syscalls`: system calls per second.
-    Syscalls,
-    /// `syscall.error_ratio`: failed system calls per system call.
-    SyscallErrorRatio,
-    /// `syscall.organic_error_ratio`: the same without the errors that faults gave.
-    OrganicErrorRatio,
-    /// `tcp.retrans_ratio`: TCP retransmissions per packet sent.
-    TcpRetransRatio,
-}
+pub use super::metric::{Level, Metric, Stat, Timed};
 
 /// How a metric is made of what is measured, and so how it is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +64,14 @@ impl Kind {
 /// What a metric belongs to, for reports that list many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
+    /// How long it took, and what it took.
+    Performance,
+    /// What it keeps in memory.
+    Memory,
     /// How much was done.
     Activity,
+    /// What was kept for good.
+    Persistence,
     /// What went wrong.
     Errors,
 }
@@ -137,52 +124,6 @@ impl Margin {
         let margin = sides.fold(f64::INFINITY, f64::min);
         let coarse = matches!(kind, Kind::Quantile { .. }) && margin < least_margin(bucket_width);
         if coarse { Err(GateError::CoarseBuckets { margin, width: bucket_width }) } else { Ok(()) }
-    }
-}
-
-impl Metric {
-    /// All of them, in the order they are reported.
-    pub const ALL: [Self; 8] = [
-        Self::RxBytes,
-        Self::TxBytes,
-        Self::RxPackets,
-        Self::TxPackets,
-        Self::Syscalls,
-        Self::SyscallErrorRatio,
-        Self::OrganicErrorRatio,
-        Self::TcpRetransRatio,
-    ];
-
-    /// As users write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TxPackets => "net.tx_packets",
-            Self::TxBytes => "net.tx_bytes",
-            Self::RxPackets => "net.rx_packets",
-            Self::RxBytes => "net.rx_bytes",
-            Self::Syscalls => "syscalls",
-            Self::SyscallErrorRatio => "syscall.error_ratio",
-            Self::OrganicErrorRatio => "syscall.organic_error_ratio",
-            Self::TcpRetransRatio => "tcp.retrans_ratio",
-        }
-    }
-
-    /// What it belongs to.
-    pub const fn family(self) -> Family {
-        match self {
-            Self::TxPackets | Self::TxBytes | Self::RxPackets | Self::RxBytes | Self::Syscalls => {
-                Family::Activity
-            }
-            Self::SyscallErrorRatio | Self::OrganicErrorRatio | Self::TcpRetransRatio => Family::Errors,
-        }
-    }
-
-    /// How it is compared.
-    pub const fn kind(self) -> Kind {
-        match self {
-            Self::TxPackets | Self::TxBytes | Self::RxPackets | Self::RxBytes | Self::Syscalls => Kind::Rate,
-            Self::SyscallErrorRatio | Self::OrganicErrorRatio | Self::TcpRetransRatio => Kind::RareRatio,
-        }
     }
 }
 

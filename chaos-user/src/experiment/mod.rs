@@ -1,18 +1,21 @@
 //! An experiment from spec to verdict: the product on one page.
 
 pub mod hypothesis;
+pub mod metric;
 mod outcome;
 pub mod parse;
 pub mod phases;
+pub mod preset;
 pub mod spec;
 pub mod stop;
 
+use hypothesis::{Gate, Metric};
 pub use parse::{SpecError, parse};
 pub use phases::{Progress, Recording};
 pub use spec::{Spec, Timing};
 pub use stop::Stop;
 
-use chaos_common::RuleStats;
+use chaos_common::{Counters, RuleStats};
 
 use crate::{
     fault::{
@@ -21,11 +24,14 @@ use crate::{
         plan::{Options, Plan, PlanError, PlannedRule, plan},
         wanted::wanted,
     },
-    judge::{Design, JudgeInput, Judgement, delivery::RuleDelivery, judge},
+    judge::{JudgeInput, Judgement, delivery::RuleDelivery, judge},
     kernel::{Injection, Kernel, KernelError, Rollback},
     steady::{
-        rates,
-        sample::{Phase, Sample},
+        cgroupfs::CgroupFiles,
+        done::Done,
+        measure, rates,
+        reading::SlotReading,
+        sample::{Part, Sample},
     },
     target::{self, Group, Scope, TargetError, refuse::Protected},
 };
@@ -57,6 +63,17 @@ pub enum RunError {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A gate on what a file should tell, and does not.
+    #[error(
+        "{metric} cannot be measured of {target}: its cgroup does not tell (the controller is not enabled for it, or the \
+         kernel was built without); leave the gate out, or enable the controller in `cgroup.subtree_control` above it"
+    )]
+    Untold {
+        /// What is gated.
+        metric: Metric,
+        /// Whose cgroup.
+        target: String,
+    },
 }
 
 /// What a user may insist on.
@@ -84,8 +101,7 @@ pub async fn run<K: Kernel>(
     let recording = phases::drive(&spec.timing, &scope, &mut injection, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();
-    let mut judgement = judge(&judge_input(spec, &scope, &plan, &recording));
-    judgement.observations.retain(|observation| plan.metrics.contains(&observation.metric));
+    let judgement = judge(&judge_input(spec, &scope, &plan, &recording));
     Ok(Outcome { scope, plan, recording, judgement, rollback })
 }
 
@@ -97,23 +113,47 @@ pub async fn prepare<K: Kernel>(
 ) -> Result<(Scope, Plan), RunError> {
     let scope = target::resolve(&spec.control, &spec.experiment, &insist.allowed).await?;
     let gates = spec.gates.iter().map(|gate| gate.metric).collect();
-    let options = Options { dry_run: insist.dry_run, forced: insist.mechanism, gates: Some(gates) };
+    let options = Options {
+        dry_run: insist.dry_run,
+        forced: insist.mechanism,
+        gates: Some(gates),
+        observe: spec.observe.clone(),
+    };
+    told(&scope, &spec.gates)?;
     let capabilities = kernel.capabilities(&wanted(&spec.faults, &options))?;
     let plan = plan(&spec.faults, &scope, &capabilities, &options)?;
     Ok((scope, plan))
 }
 
+/// Refuses gates on what the files of a target's cgroup do not tell: a controller is off, or an option missing.
+fn told(scope: &Scope, gates: &[Gate]) -> Result<(), RunError> {
+    for member in &scope.members {
+        let slot =
+            SlotReading { files: CgroupFiles::read(&member.cgroup.dir), ..SlotReading::of(Counters::ZERO) };
+        let Some(done) = Done::between(&slot, &slot) else { continue };
+        let is_untold =
+            |gate: &&Gate| gate.metric.is_of_files() && measure::summary(gate.metric, &done, 1.0).is_none();
+        if let Some(gate) = gates.iter().find(is_untold) {
+            return Err(RunError::Untold { metric: gate.metric, target: member.target.to_string() });
+        }
+    }
+    Ok(())
+}
+
 fn judge_input(spec: &Spec, scope: &Scope, plan: &Plan, recording: &Recording) -> JudgeInput {
-    let phases = [spec.timing.baseline, spec.timing.inject, spec.timing.recover];
+    let (timing, groups) = (&spec.timing, scope.groups());
+    let parts = timing.parts().into_iter();
+    let phases = parts.filter(|(part, _)| matches!(part, Part::Phase(_)));
     JudgeInput {
-        design: Design::Hold,
-        blocks: vec![],
+        design: timing.design,
+        blocks: rates::blocks(&recording.samples, &groups, timing.block.as_secs() as usize),
         kappa: vec![],
         gates: spec.gates.clone(),
+        metrics: plan.metrics.clone(),
         confidence: spec.confidence,
-        settle: spec.timing.settle,
-        ticks: rates::ticks(&recording.samples, &scope.groups()),
-        expected_ticks: phases.iter().map(|phase| phase.as_secs() as usize).sum(),
+        settle: timing.settle,
+        ticks: rates::ticks(&recording.samples, &groups),
+        expected_ticks: phases.map(|(_, duration)| duration.as_secs() as usize).sum(),
         rules: deliveries(scope, plan, recording),
         aborted: recording.aborted.clone(),
     }
@@ -121,18 +161,18 @@ fn judge_input(spec: &Spec, scope: &Scope, plan: &Plan, recording: &Recording) -
 
 /// What each rule did while it was armed.
 pub fn deliveries(scope: &Scope, plan: &Plan, recording: &Recording) -> Vec<RuleDelivery> {
-    let inject: Vec<&Sample> = recording
-        .samples
-        .iter()
-        .filter(|(phase, _)| *phase == Phase::Inject)
-        .map(|(_, sample)| sample)
+    let on: Vec<[&Sample; 2]> = rates::parts(&recording.samples)
+        .filter(|(part, _)| part.is_on())
+        .filter_map(|(_, samples)| Some([&samples.first()?.1, &samples.last()?.1]))
         .collect();
     let during = |rule: usize, group: Group| {
-        let (Some(first), Some(last)) = (inject.first(), inject.last()) else { return RuleStats::ZERO };
-        scope.group(group).fold(RuleStats::ZERO, |sum, (slot, _)| {
-            let slot = slot as usize;
-            sum.plus(last.rules[rule][slot].since(first.rules[rule][slot]))
-        })
+        let each = on.iter().flat_map(|[first, last]| {
+            let of_slot = move |(slot, _): (u32, _)| {
+                last.rules[rule][slot as usize].since(first.rules[rule][slot as usize])
+            };
+            scope.group(group).map(of_slot)
+        });
+        each.fold(RuleStats::ZERO, RuleStats::plus)
     };
     let delivery = |(number, planned): (usize, &PlannedRule)| RuleDelivery {
         experiment: during(number, Group::Experiment),

@@ -6,7 +6,10 @@ use super::{Outcome, Recording, Spec, phases::TICK};
 use crate::{
     fault::plan::PlannedRule,
     report::{Facts, Groups, Member, PhaseRecord, Report, RollbackStep},
-    steady::sample::{Phase, Sample},
+    steady::{
+        rates,
+        sample::{Part, Sample},
+    },
     target::{Group, Scope},
 };
 
@@ -25,6 +28,7 @@ impl Outcome {
             hypothesis: spec.hypothesis.clone(),
             groups: groups(&self.scope),
             phases: phases(spec, &self.recording),
+            seed: spec.timing.design.has_pulses().then_some(spec.timing.seed),
             mechanisms: self.plan.rules.iter().map(mechanisms).collect(),
             calls: self
                 .plan
@@ -57,21 +61,21 @@ fn mechanisms(rule: &PlannedRule) -> String {
 fn phases(spec: &Spec, recording: &Recording) -> Vec<PhaseRecord> {
     let origin_ns = recording.samples.first().map_or(0, |(_, sample)| sample.begin_ns);
     let since_origin_s = |ns: u64| ns.saturating_sub(origin_ns) as f64 / 1e9;
-    let timing = spec.timing;
-    [(Phase::Baseline, timing.baseline), (Phase::Inject, timing.inject), (Phase::Recover, timing.recover)]
-        .into_iter()
-        .filter_map(|(phase, planned)| {
-            let of_phase: Vec<&Sample> =
-                recording.samples.iter().filter(|(of, _)| *of == phase).map(|(_, sample)| sample).collect();
-            let (first, last) = (of_phase.first()?, of_phase.last()?);
-            let ticks = of_phase.len() - 1;
-            Some(PhaseRecord {
-                phase,
-                start_s: since_origin_s(first.begin_ns),
-                seconds: since_origin_s(last.begin_ns) - since_origin_s(first.begin_ns),
-                ticks,
-                lost: ((planned.as_secs() / TICK.as_secs()) as usize).saturating_sub(ticks),
-            })
+    let planned = spec.timing.parts();
+    let record = |(part, samples): (Part, &[(Part, Sample)])| {
+        let ((_, first), (_, last)) = (samples.first()?, samples.last()?);
+        let (ticks, planned) = (samples.len() - 1, planned.iter().find(|(of, _)| *of == part)?.1);
+        Some(PhaseRecord {
+            phase: part.phase(),
+            pair: match part {
+                Part::Phase(_) => None,
+                Part::Block { pair, .. } => Some(pair),
+            },
+            start_s: since_origin_s(first.begin_ns),
+            seconds: since_origin_s(last.begin_ns) - since_origin_s(first.begin_ns),
+            ticks,
+            lost: ((planned.as_secs() / TICK.as_secs()) as usize).saturating_sub(ticks),
         })
-        .collect()
+    };
+    rates::parts(&recording.samples).filter_map(record).collect()
 }

@@ -68,15 +68,26 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         .steady_state
         .as_ref()
         .ok_or_else(|| missing("steady_state", top, "`steady_state:` with `gates:`"))?;
-    let gates = steady::gates(steady_state)?;
     let faults = raw
         .faults
         .as_ref()
         .ok_or_else(|| missing("faults", top, "`faults:` with at least `- loss: { percent: 5% }`"))?;
     let faults = faults::faults(faults)?;
     let (timing, confidence) = run::run(&raw.run)?;
+    let (gates, observe) = (steady::gates(steady_state, &[], timing.design)?, steady::observe(steady_state)?);
     let max_duration = run::max_duration(&raw.max_duration, &timing)?;
-    Ok(Spec { name, hypothesis, control, experiment, gates, faults, timing, max_duration, confidence })
+    Ok(Spec {
+        name,
+        hypothesis,
+        control,
+        experiment,
+        gates,
+        observe,
+        faults,
+        timing,
+        max_duration,
+        confidence,
+    })
 }
 
 fn version(text: &str) -> Result<(), BadValue> {
@@ -268,13 +279,9 @@ faults: [{ loss: { percent: 5 } }]
                 metric: Metric::RxBytes,
                 margin: Margin { increase: None, decrease: Some(0.1) },
             }],
+            observe: vec![],
             faults: vec![Fault::Net(loss)],
-            timing: Timing {
-                baseline: seconds(20),
-                inject: seconds(20),
-                recover: seconds(10),
-                settle: seconds(2),
-            },
+            timing: Timing::HOLD,
             max_duration: seconds(600),
             confidence: 0.95,
         };

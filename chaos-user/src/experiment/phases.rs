@@ -1,4 +1,4 @@
-//! The `hold` design: baseline, inject, recover, with a reading of all counters every second.
+//! A run: its parts one after the other, with a reading of all counters every second.
 
 use std::{os::unix::fs::MetadataExt, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{Stop, Timing};
 use crate::{
     judge::verdict::AbortReason,
     kernel::{CallReport, Injection, KernelError},
-    steady::sample::{Phase, Sample},
+    steady::sample::{Part, Sample},
     target::Scope,
 };
 
@@ -18,8 +18,8 @@ pub const TICK: Duration = Duration::from_secs(1);
 /// Everything measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recording {
-    /// Readings in order; the one on the border of two phases stands in both.
-    pub samples: Vec<(Phase, Sample)>,
+    /// Readings in order; the one on the border of two parts stands in both.
+    pub samples: Vec<(Part, Sample)>,
     /// What came of faults of system calls.
     pub calls: CallReport,
     /// Why it ended early.
@@ -29,18 +29,18 @@ pub struct Recording {
 /// What is going on, for whoever is watching.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
-    /// A phase begins.
-    Phase {
+    /// A part begins.
+    Part {
         /// Which.
-        phase: Phase,
+        part: Part,
         /// How long it will take.
         duration: Duration,
     },
     /// A second has passed.
     Tick {
-        /// Which phase it was in.
-        phase: Phase,
-        /// How much of the phase is over.
+        /// Which part it was in.
+        part: Part,
+        /// How much of the part is over.
         elapsed: Duration,
         /// The latest reading.
         sample: &'a Sample,
@@ -49,7 +49,7 @@ pub enum Progress<'a> {
     RollingBack,
 }
 
-/// Drives an injection through the phases. Whatever happens, it comes back disarmed.
+/// Drives an injection through the parts of a run. Whatever happens, it comes back disarmed.
 pub async fn drive<I: Injection>(
     timing: &Timing,
     scope: &Scope,
@@ -82,23 +82,26 @@ struct Run<'a, 'p, I> {
 
 impl<I: Injection> Run<'_, '_, I> {
     async fn all(&mut self, timing: &Timing) -> Result<(), AbortReason> {
-        self.phase(Phase::Baseline, timing.baseline).await?;
-        self.injection.arm(timing.inject).map_err(lease_lost)?;
-        self.phase(Phase::Inject, timing.inject).await?;
-        self.phase(Phase::Recover, timing.recover).await
+        for (part, duration) in timing.parts() {
+            self.part(part, duration).await?;
+        }
+        Ok(())
     }
 
-    /// One phase: a reading at its start (the last one of the phase before), then one every second. The last
-    /// reading of the inject phase is taken once the faults are off, so that it counts every injection.
-    async fn phase(&mut self, phase: Phase, duration: Duration) -> Result<(), AbortReason> {
-        (self.progress)(Progress::Phase { phase, duration });
+    /// One part: a reading at its start (the last one of the part before), then one every second. The last
+    /// reading of a part in which faults are on is taken once they are off, so that it counts every injection.
+    async fn part(&mut self, part: Part, duration: Duration) -> Result<(), AbortReason> {
+        if part.is_on() {
+            self.injection.arm(duration).map_err(lease_lost)?;
+        }
+        (self.progress)(Progress::Part { part, duration });
         let start = Instant::now();
         match self.recording.samples.last() {
             Some((_, border)) => {
                 let border = border.clone();
-                self.recording.samples.push((phase, border));
+                self.recording.samples.push((part, border));
             }
-            None => self.read(phase)?,
+            None => self.read(part)?,
         }
         for tick in 1..=duration.as_secs() {
             let elapsed = TICK * tick as u32;
@@ -107,21 +110,21 @@ impl<I: Injection> Run<'_, '_, I> {
                 reason = self.stop.requested() => return Err(reason),
             }
             self.check_targets()?;
-            if phase == Phase::Inject && tick == duration.as_secs() {
+            if part.is_on() && tick == duration.as_secs() {
                 self.injection.disarm().map_err(lease_lost)?;
             }
-            self.read(phase)?;
+            self.read(part)?;
             if let Some((_, sample)) = self.recording.samples.last() {
-                (self.progress)(Progress::Tick { phase, elapsed, sample });
+                (self.progress)(Progress::Tick { part, elapsed, sample });
             }
         }
         Ok(())
     }
 
-    fn read(&mut self, phase: Phase) -> Result<(), AbortReason> {
+    fn read(&mut self, part: Part) -> Result<(), AbortReason> {
         let sample = self.injection.sample();
         let sample = sample.map_err(|error| AbortReason::SamplingFailed { error: error.to_string() })?;
-        self.recording.samples.push((phase, sample));
+        self.recording.samples.push((part, sample));
         Ok(())
     }
 
@@ -144,18 +147,27 @@ fn lease_lost(_: KernelError) -> AbortReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::fake::FakeInjection;
+    use crate::{
+        judge::Design,
+        kernel::fake::FakeInjection,
+        steady::{rates, sample::Phase},
+    };
 
     const TIMING: Timing = Timing {
         baseline: Duration::from_secs(5),
         inject: Duration::from_secs(6),
         recover: Duration::from_secs(7),
         settle: Duration::ZERO,
+        ..Timing::HOLD
     };
 
     async fn run(injection: &mut FakeInjection, stop: &mut Stop) -> Recording {
+        run_for(&TIMING, injection, stop).await
+    }
+
+    async fn run_for(timing: &Timing, injection: &mut FakeInjection, stop: &mut Stop) -> Recording {
         let scope = Scope { members: Vec::new(), spared: Vec::new() };
-        drive(&TIMING, &scope, injection, stop, &mut |_| ()).await
+        drive(timing, &scope, injection, stop, &mut |_| ()).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -165,13 +177,43 @@ mod tests {
         let recording = run(&mut injection, &mut stop).await;
         assert_eq!(recording.aborted, None);
         for (phase, seconds) in [(Phase::Baseline, 5), (Phase::Inject, 6), (Phase::Recover, 7)] {
-            let readings = recording.samples.iter().filter(|(of, _)| *of == phase).count();
+            let readings = recording.samples.iter().filter(|(of, _)| *of == Part::Phase(phase)).count();
             assert_eq!(readings, seconds + 1, "{phase:?}");
         }
         assert_eq!(
             injection.calls,
             [vec!["sample"; 6], vec!["arm"], vec!["sample"; 5], vec!["disarm"], vec!["sample"; 8],].concat()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pulses_go_on_and_off_in_an_order_that_is_drawn() {
+        let (pulses, block, second) = (40, Duration::from_secs(4), Duration::from_secs(5));
+        let timing = Timing { design: Design::Both, pulses, block, baseline: second, ..TIMING };
+        let mut injection = FakeInjection::default();
+        let (_never, mut stop) = Stop::by_hand();
+        let recording = run_for(&timing, &mut injection, &mut stop).await;
+        assert_eq!(recording.aborted, None);
+        let parts: Vec<_> = rates::parts(&recording.samples).collect();
+        assert_eq!(parts.len(), 2 * pulses + 3);
+        let blocks = &parts[1..=2 * pulses];
+        assert!(blocks.iter().all(|(_, samples)| samples.len() == 5), "four ticks have five readings");
+        let mut on_first = 0;
+        for (number, pair) in blocks.chunks(2).enumerate() {
+            let of = |(part, _): &(Part, _)| match *part {
+                Part::Block { pair, on } => (pair, on),
+                Part::Phase(_) => panic!("{part:?}"),
+            };
+            let [(first, on), (second, off)] = [of(&pair[0]), of(&pair[1])];
+            assert_eq!((first, second, on), (number, number, !off));
+            on_first += usize::from(on);
+        }
+        assert!((8..=32).contains(&on_first), "{on_first} of {pulses}");
+        let count = |wanted| injection.calls.iter().filter(|call| **call == wanted).count();
+        assert_eq!((count("arm"), count("disarm")), (pulses + 1, pulses + 1));
+        assert_eq!(count("sample"), 1 + 5 + 2 * pulses * 4 + 6 + 7);
+        let again = Timing { seed: timing.seed + 1, ..timing };
+        assert_ne!(timing.parts(), again.parts());
     }
 
     #[tokio::test(start_paused = true)]

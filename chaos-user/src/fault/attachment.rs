@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    experiment::hypothesis::Metric,
+    steady::family::Family,
     target::{Cgroup, Device, Group, Netns, Scope},
 };
 
@@ -123,25 +123,9 @@ pub fn attachments(
     rules: &[PlannedRule],
     points: &Points,
     scope: &Scope,
-    metrics: &[Metric],
+    families: &[Family],
 ) -> Result<Vec<Attachment>, PlanError> {
-    let mut attachments = Vec::new();
-    if metrics.contains(&Metric::TxPackets) {
-        for cgroup in topmost(scope, |_| true) {
-            let at =
-                |program, direction| Attachment::CgroupSkb { program, direction, cgroup: cgroup.clone() };
-            attachments.push(at(program::STEADY_EGRESS, Direction::Egress));
-            attachments.push(at(program::STEADY_INGRESS, Direction::Ingress));
-        }
-    }
-    if metrics.contains(&Metric::Syscalls) {
-        attachments
-            .push(Attachment::RawTracepoint { program: program::STEADY_SYSCALLS, tracepoint: "sys_exit" });
-    }
-    if metrics.contains(&Metric::TcpRetransRatio) {
-        let (program, tracepoint) = (program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
-        attachments.push(Attachment::RawTracepoint { program, tracepoint });
-    }
+    let mut attachments = counting(scope, families);
     for way in distinct_ways(rules) {
         let Way { direction, mechanism, hook: Hook { program, .. } } = way;
         let tc = |via, program| {
@@ -187,6 +171,23 @@ pub fn attachments(
         }
     }
     Ok(attachments)
+}
+
+/// What counts these, counters of packets first.
+fn counting(scope: &Scope, families: &[Family]) -> Vec<Attachment> {
+    let mut attachments = Vec::new();
+    if families.contains(&Family::Net) {
+        for cgroup in topmost(scope, |_| true) {
+            let at =
+                |program, direction| Attachment::CgroupSkb { program, direction, cgroup: cgroup.clone() };
+            attachments.push(at(program::STEADY_EGRESS, Direction::Egress));
+            attachments.push(at(program::STEADY_INGRESS, Direction::Ingress));
+        }
+    }
+    let tracepoints = families.iter().flat_map(|family| family.tracepoints());
+    attachments
+        .extend(tracepoints.map(|(program, tracepoint)| Attachment::RawTracepoint { program, tracepoint }));
+    attachments
 }
 
 /// The program that does by a filter what another does by a link. Where nothing is held back, there is no ifb that a

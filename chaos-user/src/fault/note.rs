@@ -6,7 +6,7 @@ use super::{
     spared::Spared,
     syscall::{Syscall, ladder::Rung, slow::How},
 };
-use crate::{experiment::hypothesis::Metric, target::root_qdisc::Fq};
+use crate::{steady::family::Family, target::root_qdisc::Fq};
 
 /// What a human should know before saying yes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +66,10 @@ pub enum Note {
     Sleepers,
     /// What delays otherwise cost.
     KeptBusy,
-    /// Cannot be measured here.
+    /// Cannot be counted here.
     NotMeasured {
         /// What.
-        metric: Metric,
+        family: Family,
         /// Because the kernel lacks this.
         lacks: Capability,
     },

@@ -35,6 +35,7 @@ pub use super::{
 };
 use crate::{
     experiment::hypothesis::Metric,
+    steady::family::Family,
     target::{Cgroup, Group, Scope},
 };
 
@@ -144,15 +145,29 @@ pub struct Options {
     pub forced: Option<Mechanism>,
     /// Metrics that must be measured, beside what the kernel can measure anyway; nothing is if `None`.
     pub gates: Option<Vec<Metric>>,
+    /// What is to be counted beside that.
+    pub observe: Vec<Family>,
 }
 
 impl Options {
-    /// Whether a metric is measured where the kernel can. System calls are counted only if a gate asks: their
-    /// tracepoint costs every task of the host something.
-    pub(super) fn may_measure(&self, metric: Metric) -> bool {
-        let of_the_same = |gates: &Vec<Metric>| gates.iter().any(|gate| needs(*gate) == needs(metric));
-        let on_request = matches!(needs(metric), Capability::SyscallTracepoint);
-        self.gates.as_ref().is_some_and(|gates| !on_request || of_the_same(gates))
+    /// What is counted where the kernel can. System calls, and what is timed, are only if a gate asks or the user does:
+    /// their tracepoints cost every task of the host something.
+    pub(super) fn families(&self) -> Vec<Family> {
+        let Some(gates) = &self.gates else { return Vec::new() };
+        let always = [Family::Net, Family::Tcp, Family::Processes];
+        let asked = gates.iter().filter_map(|gate| gate.counted()).chain(self.observe.iter().copied());
+        let asked: Vec<Family> = always.into_iter().chain(asked).collect();
+        let is_asked = |family: &Family| match family {
+            // How long calls took is told by where they end.
+            Family::Calls => asked.contains(family) || asked.contains(&Family::Latency),
+            _ => asked.contains(family),
+        };
+        Family::ALL.into_iter().filter(is_asked).collect()
+    }
+
+    /// A gate that is made of this.
+    fn gate_on(&self, family: Family) -> Option<Metric> {
+        self.gates.iter().flatten().find(|gate| gate.counted() == Some(family)).copied()
     }
 
     fn is_gated(&self, metric: Metric) -> bool {
@@ -277,13 +292,14 @@ pub fn plan(
     clauses.finish()?;
     clauses.config.rules = hook_rules(&rules);
     clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
-    let (mut metrics, mut notes) = measurable(capabilities, options)?;
+    let (families, mut notes) = countable(capabilities, options)?;
+    let mut metrics = metrics(&families, options);
     // Where no fault gives errors, all are organic, and that is one of the metrics already.
     let gives_errors = rules.iter().any(|planned| planned.fault.gives_errors());
     metrics
         .retain(|metric| *metric != Metric::OrganicErrorRatio || gives_errors || options.is_gated(*metric));
     let points = planned_points(&rules, scope)?;
-    let attachments = attachments(&rules, &points, scope, &metrics)?;
+    let attachments = attachments(&rules, &points, scope, &families)?;
     let (host_changes, known) = to_hold(&rules, scope, options.dry_run)?;
     notes.extend(known);
     notes.extend(note::of_residue(&attachments));
@@ -372,33 +388,46 @@ fn hook_rules(rules: &[PlannedRule]) -> [u64; MAX_HOOKS] {
     hooks
 }
 
-/// The metrics that will be measured.
-fn measurable(capabilities: &Capabilities, options: &Options) -> Result<(Vec<Metric>, Vec<Note>), PlanError> {
-    let (mut metrics, mut notes) = (Vec::new(), Vec::new());
-    for metric in Metric::ALL.into_iter().filter(|metric| options.may_measure(*metric)) {
-        let lacks = needs(metric);
-        if capabilities.has(lacks) {
-            metrics.push(metric);
-        } else if options.is_gated(metric) {
-            return Err(PlanError::Unmeasurable { metric, lacks });
-        } else {
-            notes.push(Note::NotMeasured { metric, lacks });
+/// What will be counted.
+fn countable(capabilities: &Capabilities, options: &Options) -> Result<(Vec<Family>, Vec<Note>), PlanError> {
+    let (mut families, mut notes) = (Vec::new(), Vec::new());
+    for family in options.families() {
+        let lacks = needs(family).iter().find(|capability| !capabilities.has(**capability));
+        match (lacks, options.gate_on(family)) {
+            (None, _) => families.push(family),
+            (Some(lacks), Some(metric)) => return Err(PlanError::Unmeasurable { metric, lacks: *lacks }),
+            (Some(lacks), None) => notes.push(Note::NotMeasured { family, lacks: *lacks }),
         }
     }
-    if metrics.contains(&Metric::Syscalls) {
+    if families.contains(&Family::Calls) {
         notes.push(Note::SyscallTracepoint);
     }
-    Ok((metrics, notes))
+    Ok((families, notes))
 }
 
-/// What it takes to measure a metric.
-pub const fn needs(metric: Metric) -> Capability {
-    match metric {
-        Metric::TxPackets | Metric::TxBytes | Metric::RxPackets | Metric::RxBytes => Capability::CgroupSkb,
-        Metric::Syscalls | Metric::SyscallErrorRatio | Metric::OrganicErrorRatio => {
-            Capability::SyscallTracepoint
+/// What will be measured: gates first, each once.
+fn metrics(families: &[Family], options: &Options) -> Vec<Metric> {
+    let Some(gates) = &options.gates else { return Vec::new() };
+    let counted = families.iter().flat_map(|family| Metric::counted_with(*family));
+    let mut metrics = Vec::new();
+    for metric in gates.iter().copied().chain(counted).chain(Metric::of_files()) {
+        if !metrics.contains(&metric) {
+            metrics.push(metric);
         }
-        Metric::TcpRetransRatio => Capability::RetransmitTracepoint,
+    }
+    metrics
+}
+
+/// What it takes to count something.
+pub const fn needs(family: Family) -> &'static [Capability] {
+    match family {
+        Family::Net => &[Capability::CgroupSkb],
+        Family::Calls => &[Capability::SyscallTracepoint],
+        Family::Latency => &[Capability::SyscallTracepoint, Capability::RetransmitTracepoint],
+        // All of them are raw tracepoints whose programs read the kernel's memory.
+        Family::Tcp | Family::Processes | Family::RunQueue | Family::Block => {
+            &[Capability::RetransmitTracepoint]
+        }
     }
 }
 

@@ -207,8 +207,8 @@ impl fmt::Display for Note {
             Self::KeptBusy => f.write_str(
                 "calls are delayed on the processor, for one fifth of its time at most for each target",
             ),
-            Self::NotMeasured { metric, lacks } => {
-                write!(f, "{} is not measured: this kernel lacks {lacks}", metric.name())
+            Self::NotMeasured { family, lacks } => {
+                write!(f, "{} is not counted: this kernel lacks {lacks}", family.name())
             }
         }
     }

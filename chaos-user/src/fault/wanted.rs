@@ -8,7 +8,6 @@ use super::{
     plan::{Options, needs},
     syscall::{Arch, Way},
 };
-use crate::experiment::hypothesis::Metric;
 
 /// What is to be found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub struct Wanted {
 /// Every capability and function whose presence may change how these faults are planned, each once.
 pub fn wanted(faults: &[Fault], options: &Options) -> Wanted {
     let by_faults = faults.iter().flat_map(mechanisms).map(Mechanism::needs);
-    let by_metrics = Metric::ALL.into_iter().filter(|metric| options.may_measure(*metric)).map(needs);
+    let by_metrics = options.families().into_iter().flat_map(|family| needs(family).iter().copied());
     let ways = faults.iter().flat_map(|fault| ways(fault).into_iter().map(move |way| (fault, way)));
     let mut wanted = Wanted { capabilities: by_faults.chain(by_metrics).collect(), functions: Vec::new() };
     for (fault, way) in ways {
@@ -94,7 +93,10 @@ mod tests {
         let held = [("by", "1ms"), ("direction", "ingress")];
         assert_eq!(quick(fault("delay", &held)), [TcxIngress, ClsactIngress, Fq, Ifb]);
         assert_eq!(quick(fault("reset", &[])), [SockDestroy]);
-        let gated = Options { gates: Some(vec![Metric::Syscalls]), ..Options::default() };
+        let gated = Options {
+            gates: Some(vec![crate::experiment::hypothesis::Metric::Syscalls]),
+            ..Options::default()
+        };
         let measured = wanted(&[fault("reset", &[])], &gated).capabilities;
         assert_eq!(measured, [CgroupSkb, SyscallTracepoint, RetransmitTracepoint, SockDestroy]);
     }

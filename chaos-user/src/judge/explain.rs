@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::{
-    bh,
+    JudgeInput, bh,
     estimate::{Contrast, Estimate},
     gate::Measure,
 };
-use crate::experiment::hypothesis::{Family, Gate, Metric};
+use crate::experiment::hypothesis::{Family, Metric};
 
 /// A metric that is not a gate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,15 +37,15 @@ impl Observation {
 }
 
 /// What moved that nobody asked about, what moved most clearly first.
-pub(super) fn observations(gates: &[Gate], measure: Measure) -> Vec<Observation> {
-    let is_gate = |metric: Metric| gates.iter().any(|gate| gate.metric == metric);
+pub(super) fn observations(input: &JudgeInput, measure: Measure) -> Vec<Observation> {
+    let is_gate = |metric: Metric| input.gates.iter().any(|gate| gate.metric == metric);
     let observe = |metric: Metric| {
         let estimate = measure(metric, Contrast::Groups).ok()?;
         let p = estimate.p_any();
         Some(Observation { metric, family: metric.family(), estimate, p, q: p })
     };
-    let mut seen: Vec<_> =
-        Metric::ALL.into_iter().filter(|metric| !is_gate(*metric)).filter_map(observe).collect();
+    let others = input.metrics.iter().copied().filter(|metric| !is_gate(*metric));
+    let mut seen: Vec<_> = others.filter_map(observe).collect();
     let p: Vec<f64> = seen.iter().map(|one| one.p).collect();
     seen.iter_mut().zip(bh::adjust(&p)).for_each(|(one, q)| one.q = q);
     seen.sort_by(|one, other| other.strength().total_cmp(&one.strength()));

@@ -107,8 +107,8 @@ fn ticks(case: &Value, seconds: f64, counters: impl Fn(usize, usize) -> Counters
         phase: if t < off { Phase::Baseline } else { Phase::Inject },
         at_s: (t + 1) as f64 * seconds,
         seconds,
-        control: counters(0, t),
-        experiment: counters(1, t),
+        control: counters(0, t).into(),
+        experiment: counters(1, t).into(),
     };
     (0..all).map(tick).collect()
 }

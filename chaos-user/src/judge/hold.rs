@@ -84,7 +84,7 @@ mod tests {
         assert!(!is_trending(&wandering, Metric::RxBytes));
         let mut growing = wandering.clone();
         for (t, tick) in growing.ticks.iter_mut().enumerate() {
-            tick.experiment.rx_bytes = 1_000_000 + 50_000 * t as u64;
+            tick.experiment.counters.rx_bytes = 1_000_000 + 50_000 * t as u64;
         }
         assert!(is_trending(&growing, Metric::RxBytes));
         growing.ticks.truncate(65);

@@ -95,6 +95,8 @@ pub struct JudgeInput {
     pub design: Design,
     /// What should stay true.
     pub gates: Vec<Gate>,
+    /// Everything that was measured, gates or not.
+    pub metrics: Vec<Metric>,
     /// Of the verdict, as a fraction: 0.95.
     pub confidence: f64,
     /// Left out at the start of the inject and recover phases, and of each block.
@@ -248,7 +250,7 @@ pub fn judge(input: &JudgeInput) -> Judgement {
         confidence,
         ci_level: 2.0 * confidence - 1.0,
         aborted: input.aborted.clone(),
-        observations: explain::observations(&input.gates, &measure),
+        observations: explain::observations(input, &measure),
         caveats: doubt::caveats(input, &doubtful),
         invalid,
         gates,

@@ -33,7 +33,10 @@ impl Serialize for Kind {
 impl Serialize for Family {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
+            Self::Performance => "performance",
+            Self::Memory => "memory",
             Self::Activity => "activity",
+            Self::Persistence => "persistence",
             Self::Errors => "errors",
         })
     }

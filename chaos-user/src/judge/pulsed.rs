@@ -82,7 +82,7 @@ fn what_happens_while_a_block_settles_is_left_out() {
     let mut input = QUIET.pulses(12, 10, 5);
     let undisturbed = judge(&input).gates[0].estimate.clone().unwrap();
     let on = input.blocks.iter_mut().filter(|block| block.on);
-    on.flat_map(|block| &mut block.ticks[..2]).for_each(|tick| tick.experiment.rx_bytes = 0);
+    on.flat_map(|block| &mut block.ticks[..2]).for_each(|tick| tick.experiment.counters.rx_bytes = 0);
     assert_eq!(judge(&input).gates[0].estimate, Some(undisturbed));
 }
 

@@ -121,8 +121,8 @@ impl World {
                 phase: *phase,
                 at_s: *at as f64,
                 seconds: 1.0,
-                control: self.counters(&mut noise, untreated, 0.0),
-                experiment: self.counters(&mut noise, treated, dose * self.extra_errors),
+                control: self.counters(&mut noise, untreated, 0.0).into(),
+                experiment: self.counters(&mut noise, treated, dose * self.extra_errors).into(),
             }
         };
         seconds.iter().enumerate().map(&mut tick).collect()
@@ -181,6 +181,7 @@ impl World {
             blocks: vec![],
             kappa: vec![],
             gates: vec![falls(Metric::RxBytes, 0.1), rises(Metric::SyscallErrorRatio, 0.005)],
+            metrics: Metric::ALL.to_vec(),
             confidence: 0.95,
             settle: Duration::ZERO,
             ticks: self.ticks(seed),

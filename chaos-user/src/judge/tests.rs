@@ -12,7 +12,7 @@ use crate::{experiment::hypothesis::Margin, target::Group};
 fn constant(counters: Counters) -> JudgeInput {
     let mut input = World::QUIET.input(1);
     for tick in &mut input.ticks {
-        (tick.control, tick.experiment) = (counters, counters);
+        (tick.control, tick.experiment) = (counters.into(), counters.into());
     }
     input
 }
@@ -24,13 +24,14 @@ fn clockwork() -> JudgeInput {
 /// Adds errors to the first ticks of a group while injecting.
 fn with_errors(mut input: JudgeInput, group: Group, errors: u64, per_tick_syscalls: u64) -> JudgeInput {
     for tick in &mut input.ticks {
-        (tick.control.syscalls, tick.experiment.syscalls) = (per_tick_syscalls, per_tick_syscalls);
+        (tick.control.counters.syscalls, tick.experiment.counters.syscalls) =
+            (per_tick_syscalls, per_tick_syscalls);
     }
     let inject = input.ticks.iter_mut().filter(|tick| tick.phase == Phase::Inject);
     for tick in inject.step_by(3).take(errors as usize) {
         match group {
-            Group::Control => tick.control.syscall_errors = 1,
-            Group::Experiment => tick.experiment.syscall_errors = 1,
+            Group::Control => tick.control.counters.syscall_errors = 1,
+            Group::Experiment => tick.experiment.counters.syscall_errors = 1,
         }
     }
     input.gates = vec![rises(Metric::SyscallErrorRatio, 0.005)];
@@ -61,7 +62,7 @@ fn nothing_at_all_is_invalid() {
 fn a_control_group_that_does_nothing_is_missing() {
     let mut input = clockwork();
     for tick in &mut input.ticks {
-        tick.control = Counters::ZERO;
+        tick.control = Counters::ZERO.into();
     }
     assert_eq!(judge(&input).invalid, [InvalidReason::ControlMissing]);
 }
@@ -71,7 +72,7 @@ fn an_experimental_group_that_falls_silent_has_failed() {
     let mut input = clockwork();
     input.gates = vec![falls(Metric::RxBytes, 0.1)];
     for tick in input.ticks.iter_mut().filter(|tick| tick.phase == Phase::Inject) {
-        tick.experiment = Counters::ZERO;
+        tick.experiment = Counters::ZERO.into();
     }
     let judgement = judge(&input);
     assert_eq!((judgement.verdict, &judgement.invalid[..]), (Verdict::Fail, &[][..]));
@@ -161,8 +162,8 @@ fn four_cells(experiment: [usize; 2], control: [usize; 2]) -> JudgeInput {
         for (i, tick) in ticks.enumerate() {
             // Scattered, so that the ticks themselves are not autocorrelated.
             let has_error = |errors: usize, step: usize| u64::from((i * step) % 60 < errors);
-            tick.experiment.syscall_errors = has_error(experiment[index], 37);
-            tick.control.syscall_errors = has_error(control[index], 23);
+            tick.experiment.counters.syscall_errors = has_error(experiment[index], 37);
+            tick.control.counters.syscall_errors = has_error(control[index], 23);
         }
     }
     input
@@ -201,7 +202,7 @@ fn a_rare_packet_is_not_certainty() {
     let mut input = constant(Counters::ZERO);
     for tick in input.ticks.iter_mut().filter(|tick| tick.at_s % 10.0 == 0.0) {
         let one = Counters { rx_packets: 1, rx_bytes: 1_500, ..Counters::ZERO };
-        (tick.control, tick.experiment) = (one, one);
+        (tick.control, tick.experiment) = (one.into(), one.into());
     }
     input.gates = vec![falls(Metric::RxBytes, 0.1)];
     let judgement = judge(&input);
@@ -215,7 +216,7 @@ fn pass_is_withheld_when_the_control_group_moved_too() {
     let mut input = World { factor: 0.7, ..World::QUIET }.input(3);
     input.gates = vec![falls(Metric::RxBytes, 0.1)];
     for tick in input.ticks.iter_mut().filter(|tick| tick.phase == Phase::Inject) {
-        tick.control = tick.experiment;
+        tick.control = tick.experiment.clone();
     }
     let judgement = judge(&input);
     assert_eq!(judgement.gates[0].verdict, GateVerdict::Pass);
@@ -296,7 +297,7 @@ fn settling_is_left_out_while_injecting_and_kept_before() {
     input.gates = vec![falls(Metric::RxBytes, 0.1)];
     input.settle = Duration::from_secs(5);
     for tick in input.ticks.iter_mut().filter(|tick| tick.phase == Phase::Inject && tick.at_s <= 5.0) {
-        tick.experiment.rx_bytes = 1;
+        tick.experiment.counters.rx_bytes = 1;
     }
     let judgement = judge(&input);
     assert_eq!(judgement.verdict, Verdict::Pass);

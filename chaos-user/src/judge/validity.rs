@@ -1,14 +1,9 @@
 //! Is there anything to judge? A run in which nothing could have happened is not a good one.
 
-use chaos_common::Counters;
-
 use super::{Delivery, InvalidReason, JudgeInput, verdict};
 use crate::{
-    experiment::hypothesis::Metric,
-    steady::{
-        rates::{Counts, Tick, counts},
-        sample::Phase,
-    },
+    experiment::hypothesis::{Kind, Metric},
+    steady::{done::Done, measure, rates::Tick, sample::Phase},
     target::Group,
 };
 
@@ -23,7 +18,7 @@ pub(super) fn invalid(input: &JudgeInput, delivery: &[Delivery]) -> Vec<InvalidR
         reasons.push(InvalidReason::LostTicks { lost, expected });
     }
     let everything = |group| activity(&Metric::ALL, all_ticks(input), group);
-    if everything(Group::Control) == 0 && everything(Group::Experiment) > 0 {
+    if everything(Group::Control) == 0.0 && everything(Group::Experiment) > 0.0 {
         reasons.push(InvalidReason::ControlMissing);
     } else {
         reasons.extend(inactive(input));
@@ -47,7 +42,7 @@ fn inactive(input: &JudgeInput) -> Vec<InvalidReason> {
     ];
     let is_idle = |(group, phase): &(Group, Phase)| {
         let ticks = all_ticks(input).filter(|tick| tick.phase == *phase);
-        activity(&metrics, ticks, *group) == 0
+        activity(&metrics, ticks, *group) == 0.0
     };
     needed
         .into_iter()
@@ -57,19 +52,20 @@ fn inactive(input: &JudgeInput) -> Vec<InvalidReason> {
 }
 
 /// How much happened that these metrics are made of: of a ratio what it is taken of, since no errors is no idleness.
-fn activity<'a>(metrics: &[Metric], ticks: impl IntoIterator<Item = &'a Tick>, group: Group) -> u64 {
+fn activity<'a>(metrics: &[Metric], ticks: impl IntoIterator<Item = &'a Tick>, group: Group) -> f64 {
     let of_tick = |tick: &Tick, metric: Metric| {
-        let Counts { count, of, .. } = counts(metric, side(group, tick));
-        of.unwrap_or(count)
+        let summary = measure::summary(metric, side(group, tick), tick.seconds);
+        summary.map_or(0.0, |summary| match metric.kind() {
+            Kind::Rate | Kind::Gauge | Kind::Trend => summary.count,
+            // That nothing happened of what must not happen is no idleness either.
+            _ => summary.of,
+        })
     };
-    ticks
-        .into_iter()
-        .flat_map(|tick| metrics.iter().map(move |metric| of_tick(tick, *metric)))
-        .fold(0, u64::saturating_add)
+    ticks.into_iter().flat_map(|tick| metrics.iter().map(move |metric| of_tick(tick, *metric))).sum()
 }
 
-/// One group's counters in a tick.
-const fn side(group: Group, tick: &Tick) -> &Counters {
+/// What one group did in a tick.
+const fn side(group: Group, tick: &Tick) -> &Done {
     match group {
         Group::Control => &tick.control,
         Group::Experiment => &tick.experiment,

@@ -11,36 +11,55 @@ use chaos_common::{
     steady::{CallCounts, ErrorCounts, Histogram, TaskCounts, TcpCounts, histogram_index},
 };
 
-use super::{KernelError, clock::monotonic_ns, object::typed, observe::Family, wire::Wire};
+use super::{KernelError, clock::monotonic_ns, object::typed, wire::Wire};
 use crate::{
     steady::{
         cgroupfs::CgroupFiles,
+        family::Family,
         reading::{Reading, SlotReading},
         sample::Sample,
     },
     target::Cgroup,
 };
 
-/// One reading. Per-CPU values are summed.
+/// One reading of what programs count that need no more than targets. Per-CPU values are summed.
 pub fn sample(ebpf: &mut Ebpf, rules: u32, slots: u32) -> Result<Sample, KernelError> {
     let begin_ns = monotonic_ns();
-    let steady: PerCpuArray<_, Wire<Counters>> = typed(ebpf, map::STEADY)?;
-    let slot_counters = (0..slots)
-        .map(|slot| {
-            let per_cpu = steady.get(&slot, 0).map_err(KernelError::map(map::STEADY))?;
-            Ok(per_cpu.iter().fold(Counters::ZERO, |sum, value| sum.plus(value.0)))
-        })
-        .collect::<Result<Vec<_>, KernelError>>()?;
+    let of_slot = |slot| Ok(SlotReading::of(steady(ebpf, slot)?));
+    let readings = (0..slots).map(of_slot).collect::<Result<Vec<_>, KernelError>>()?;
+    let rules = rule_stats(ebpf, rules, slots)?;
+    Ok(Sample { begin_ns, end_ns: monotonic_ns(), slots: readings, rules })
+}
+
+/// One reading of everything that a run measures.
+pub fn full_sample(
+    ebpf: &mut Ebpf,
+    rules: u32,
+    cgroups: &[Cgroup],
+    counted: &[Family],
+) -> Result<Sample, KernelError> {
+    let mut reading = reading(ebpf, cgroups, counted)?;
+    for (slot, of_slot) in (0..).zip(&mut reading.slots) {
+        of_slot.packets = Some(steady(ebpf, slot)?);
+    }
+    let rules = rule_stats(ebpf, rules, cgroups.len() as u32)?;
+    Ok(Sample { begin_ns: reading.begin_ns, end_ns: monotonic_ns(), slots: reading.slots, rules })
+}
+
+fn steady(ebpf: &mut Ebpf, slot: u32) -> Result<Counters, KernelError> {
+    let per_cpu: Vec<Counters> = of_each_cpu(ebpf, map::STEADY, slot)?;
+    Ok(per_cpu.into_iter().fold(Counters::ZERO, Counters::plus))
+}
+
+/// What came of the rules, by rule and slot.
+fn rule_stats(ebpf: &mut Ebpf, rules: u32, slots: u32) -> Result<Vec<Vec<RuleStats>>, KernelError> {
     let stats: PerCpuArray<_, Wire<RuleStats>> = typed(ebpf, map::RULE_STATS)?;
     let read = |rule, slot| {
         let per_cpu =
             stats.get(&state_index(rule, slot, slots), 0).map_err(KernelError::map(map::RULE_STATS))?;
         Ok(per_cpu.iter().fold(RuleStats::ZERO, |sum, value| sum.plus(value.0)))
     };
-    let rules = (0..rules)
-        .map(|rule| (0..slots).map(|slot| read(rule, slot)).collect())
-        .collect::<Result<Vec<Vec<_>>, KernelError>>()?;
-    Ok(Sample { begin_ns, end_ns: monotonic_ns(), slots: slot_counters, rules })
+    (0..rules).map(|rule| (0..slots).map(|slot| read(rule, slot)).collect()).collect()
 }
 
 /// One reading of each target's counters and files. What is not counted is left out.
@@ -58,8 +77,7 @@ fn slot_reading(
     counted: &[Family],
 ) -> Result<SlotReading, KernelError> {
     let counts = |family| counted.contains(&family);
-    let steady: Vec<Counters> = of_each_cpu(ebpf, map::STEADY, slot)?;
-    let steady = steady.into_iter().fold(Counters::ZERO, Counters::plus);
+    let steady = steady(ebpf, slot)?;
     let calls = counts(Family::Calls);
     let mut reading = SlotReading {
         packets: counts(Family::Net).then_some(steady),

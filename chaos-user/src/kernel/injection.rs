@@ -14,7 +14,7 @@ use super::{
     journal::Journal,
     lease::LeaseKeeper,
     netem,
-    observe::Family,
+    observe::counted_by,
     reset::Resets,
     sleep::{self, Delays, SleepService},
     sweep,
@@ -25,7 +25,7 @@ use crate::{
         host_change::HostChange,
         plan::{Attachment, Plan},
     },
-    steady::{reading::Reading, sample::Sample},
+    steady::{family::Family, reading::Reading, sample::Sample},
     target::{Cgroup, Netns},
 };
 
@@ -43,7 +43,6 @@ pub struct LiveInjection {
     resets: Resets,
     log: Option<KernelLog>,
     rules: u32,
-    slots: u32,
     cgroups: Vec<Cgroup>,
     counted: Vec<Family>,
     programs: usize,
@@ -79,9 +78,8 @@ impl LiveInjection {
             resets,
             log,
             rules: plan.rules.len() as u32,
-            slots: plan.targets.len() as u32,
             cgroups: plan.targets.iter().map(|target| target.cgroup.clone()).collect(),
-            counted: Family::counted_by(&plan.attachments),
+            counted: counted_by(&plan.attachments),
             programs: programs.count(),
             namespaces: namespaces.chain(changed).collect(),
             rolled_back: false,
@@ -171,7 +169,7 @@ impl Injection for LiveInjection {
     fn sample(&mut self) -> Result<Sample, KernelError> {
         self.lease.beat();
         let ebpf = self.ebpf.as_mut().ok_or_else(ended)?;
-        let mut sample = counters::sample(ebpf, self.rules, self.slots)?;
+        let mut sample = counters::full_sample(ebpf, self.rules, &self.cgroups, &self.counted)?;
         self.resets.add_to(&mut sample.rules)?;
         Ok(sample)
     }

@@ -24,7 +24,7 @@ use chaos_common::{
     },
 };
 
-use super::{KernelError, btf, clock::monotonic_ns, observe::Family, wire::Wire};
+use super::{KernelError, btf, clock::monotonic_ns, observe::counted_by, wire::Wire};
 use crate::{
     fault::{
         CallFault, Fault,
@@ -32,7 +32,7 @@ use crate::{
         jitter,
         plan::{Attachment, Parameters, Plan, PlannedTarget},
     },
-    steady::calls,
+    steady::{calls, family::Family},
 };
 
 /// The object that the build script made.
@@ -157,7 +157,7 @@ impl Globals {
 
     pub fn of_plan(plan: &Plan, kernel_log: bool) -> Self {
         let (steady, judges_calls) =
-            (SteadyGlobals::of(&Family::counted_by(&plan.attachments)), !plan.points.points.is_empty());
+            (SteadyGlobals::of(&counted_by(&plan.attachments)), !plan.points.points.is_empty());
         Self {
             levels: plan.levels,
             slots: plan.targets.len().max(1) as u32,

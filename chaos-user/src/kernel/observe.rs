@@ -4,12 +4,7 @@
 use std::fs::File;
 
 use aya::Ebpf;
-use chaos_common::{
-    names::program,
-    net::Direction,
-    steady::{CLASSES, SockLayout, class, series},
-    syscall::CallLayout,
-};
+use chaos_common::{names::program, net::Direction, steady::SockLayout, syscall::CallLayout};
 use serde::Serialize;
 
 use super::{
@@ -22,116 +17,27 @@ use crate::{
         attachment::topmost,
         plan::{Attachment, PlanError, levels, targets},
     },
-    steady::reading::Reading,
+    steady::{family::Family, reading::Reading},
     target::{Cgroup, Scope},
 };
 
-/// What is counted by programs together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// Packets, at the targets alone.
-    Net,
-    /// System calls that end.
-    Calls,
-    /// How long they take, and TCP's round trips.
-    Latency,
-    /// TCP's connections.
-    Tcp,
-    /// Processes that end, and signals.
-    Processes,
-    /// How long threads wait for a processor.
-    RunQueue,
-    /// How long block devices take.
-    Block,
-}
-
-impl Family {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Net, Self::Calls, Self::Latency, Self::Tcp, Self::Processes, Self::RunQueue, Self::Block];
-
-    /// Those that are always counted.
-    pub const ALWAYS: [Self; 4] = [Self::Net, Self::Calls, Self::Tcp, Self::Processes];
-
-    /// As users read it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Net => "net",
-            Self::Calls => "calls",
-            Self::Latency => "latency",
-            Self::Tcp => "tcp",
-            Self::Processes => "processes",
-            Self::RunQueue => "run_queue",
-            Self::Block => "block",
-        }
-    }
-
-    /// Those of which a plan attaches every program.
-    pub fn counted_by(attachments: &[Attachment]) -> Vec<Self> {
-        let at_tracepoint = |wanted: &&str| {
-            attachments.iter().any(|attachment| {
-                matches!(attachment, Attachment::RawTracepoint { program, .. } if program == wanted)
-            })
-        };
-        let at_cgroup = || {
-            attachments.iter().any(|attachment| {
-                matches!(attachment, Attachment::CgroupSkb { program, .. } if *program == program::STEADY_EGRESS)
-            })
-        };
-        let is_counted = |family: &Self| match family {
-            Self::Net => at_cgroup(),
-            _ => family.tracepoints().iter().all(|(program, _)| at_tracepoint(program)),
-        };
-        Self::ALL.into_iter().filter(is_counted).collect()
-    }
-
-    /// Its programs at the host's tracepoints.
-    const fn tracepoints(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Net => &[],
-            Self::Calls => &[(program::STEADY_SYSCALLS, "sys_exit")],
-            Self::Latency => {
-                &[(program::STEADY_CALL_BEGINS, "sys_enter"), (program::STEADY_ROUND_TRIPS, "tcp_probe")]
-            }
-            Self::Tcp => &[
-                (program::STEADY_CONNECTIONS, "inet_sock_set_state"),
-                (program::STEADY_RETRANSMITS, "tcp_retransmit_skb"),
-                (program::STEADY_RESETS_SENT, "tcp_send_reset"),
-                (program::STEADY_RESETS_RECEIVED, "tcp_receive_reset"),
-            ],
-            Self::Processes => {
-                &[(program::STEADY_EXITS, "sched_process_exit"), (program::STEADY_SIGNALS, "signal_deliver")]
-            }
-            Self::RunQueue => &[
-                (program::STEADY_SWITCHES, "sched_switch"),
-                (program::STEADY_WAKEUPS, "sched_wakeup"),
-                (program::STEADY_WAKEUPS, "sched_wakeup_new"),
-            ],
-            Self::Block => &[
-                (program::STEADY_BLOCK_ENDS, "block_rq_complete"),
-                (program::STEADY_BLOCK_ISSUES, "block_rq_issue"),
-            ],
-        }
-    }
-
-    /// What it times.
-    pub(super) fn series(self) -> Vec<u32> {
-        match self {
-            Self::Latency => {
-                let classes = (0..CLASSES as u32).filter(|class| class::is_timed(*class));
-                classes.chain([series::ROUND_TRIP]).collect()
-            }
-            Self::RunQueue => vec![series::RUN_QUEUE],
-            Self::Block => vec![series::BLOCK_READ, series::BLOCK_WRITE, series::BLOCK_OTHER],
-            Self::Net | Self::Calls | Self::Tcp | Self::Processes => Vec::new(),
-        }
-    }
-
-    /// Whether its programs read what BTF alone says where to find.
-    pub(super) const fn needs_btf(self) -> bool {
-        !matches!(self, Self::Net | Self::Calls)
-    }
+/// Those of which a plan attaches every program.
+pub(super) fn counted_by(attachments: &[Attachment]) -> Vec<Family> {
+    let at_tracepoint = |wanted: &&str| {
+        attachments.iter().any(
+            |attachment| matches!(attachment, Attachment::RawTracepoint { program, .. } if program == wanted),
+        )
+    };
+    let at_cgroup = || {
+        attachments.iter().any(|attachment| {
+            matches!(attachment, Attachment::CgroupSkb { program, .. } if *program == program::STEADY_EGRESS)
+        })
+    };
+    let is_counted = |family: &Family| match family {
+        Family::Net => at_cgroup(),
+        _ => family.tracepoints().iter().all(|(program, _)| at_tracepoint(program)),
+    };
+    Family::ALL.into_iter().filter(is_counted).collect()
 }
 
 /// A family that this kernel cannot count.
@@ -250,10 +156,10 @@ mod tests {
         let at = |program, tracepoint| Attachment::RawTracepoint { program, tracepoint };
         let calls = at(program::STEADY_SYSCALLS, "sys_exit");
         let retransmits = at(program::STEADY_RETRANSMITS, "tcp_retransmit_skb");
-        assert_eq!(Family::counted_by(&[]), []);
-        assert_eq!(Family::counted_by(&[calls, retransmits]), [Family::Calls]);
+        assert_eq!(counted_by(&[]), []);
+        assert_eq!(counted_by(&[calls, retransmits]), [Family::Calls]);
         let all = Family::ALL.into_iter().flat_map(|family| family.tracepoints());
         let all: Vec<_> = all.map(|(program, tracepoint)| at(program, tracepoint)).collect();
-        assert_eq!(Family::counted_by(&all), Family::ALL[1..]);
+        assert_eq!(counted_by(&all), Family::ALL[1..]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::number;
 use crate::{
-    experiment::hypothesis::Metric,
+    experiment::hypothesis::{Level, Metric},
     judge::{
         GateResult, GateVerdict, Judgement, Recovered, Steady, Verdict,
         gate::{Bound, Direction},
@@ -96,8 +96,8 @@ const fn past(direction: Direction) -> &'static str {
     }
 }
 
-/// What a metric counts, in words.
-pub const fn noun(metric: Metric) -> &'static str {
+/// What a metric counts, in words; its name where that says it best.
+pub fn noun(metric: Metric) -> &'static str {
     match metric {
         Metric::TxPackets => "sent packets",
         Metric::TxBytes => "sent bytes",
@@ -106,7 +106,13 @@ pub const fn noun(metric: Metric) -> &'static str {
         Metric::Syscalls => "system calls",
         Metric::SyscallErrorRatio => "the share of failed system calls",
         Metric::OrganicErrorRatio => "the share of system calls that failed by themselves",
+        Metric::UnexpectedErrorRatio => "the share of system calls that failed unexpectedly",
         Metric::TcpRetransRatio => "the share of TCP retransmissions",
+        Metric::Level(Level::Memory) => "memory",
+        Metric::Growth => "the growth of memory",
+        Metric::Killed => "processes killed",
+        Metric::OomKills => "processes killed for want of memory",
+        named => named.name(),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Facts {
     pub groups: Groups,
     /// What was done when.
     pub phases: Vec<PhaseRecord>,
+    /// What the order of blocks was drawn from, of pulses.
+    pub seed: Option<u64>,
     /// How each rule was done, in the order of the judge's rules.
     pub mechanisms: Vec<String>,
     /// What came of faults of system calls; `None` where there are none.
@@ -67,11 +69,14 @@ pub struct Member {
     pub cgroup_id: String,
 }
 
-/// A phase, as it went.
+/// A phase or a block, as it went.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseRecord {
-    /// Which.
+    /// Which; of a block of a pair, the one that it is like.
     pub phase: Phase,
+    /// Which pair of blocks, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair: Option<usize>,
     /// When it began, in seconds since the run did.
     pub start_s: f64,
     /// How long it took, in seconds.
@@ -130,6 +135,9 @@ pub struct Report {
     pub groups: Groups,
     /// What was done when.
     pub phases: Vec<PhaseRecord>,
+    /// What the order of blocks was drawn from, of pulses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// What went wrong, and how often.
     pub faults: Vec<FaultRecord>,
     /// Beside it, what came of faults of system calls.
@@ -184,6 +192,7 @@ impl Report {
             invalid: judgement.invalid,
             groups: facts.groups,
             phases: facts.phases,
+            seed: facts.seed,
             faults,
             calls: facts.calls,
             gates: judgement.gates,

@@ -1,6 +1,9 @@
 //! Numbers as people read them.
 
-use crate::experiment::hypothesis::{Kind, Metric, Scale};
+use crate::experiment::{
+    hypothesis::{Kind, Metric, Scale},
+    metric::{FileRate, Level},
+};
 
 /// With thousands separators: `10,240`.
 pub fn thousands(n: u64) -> String {
@@ -41,20 +44,37 @@ pub fn short(value: f64) -> String {
     format!("{} {prefix}", three_digits(value / scale))
 }
 
-/// What a metric was before and during: `1.21 → 1.05 MB/s`, `1.00 → 1.42 %`.
+/// What a metric was before and during: `1.21 → 1.05 MB/s`, `1.00 → 1.42 %`, `1.8 → 2.4 ms`.
 pub fn levels(metric: Metric, before: f64, during: f64) -> String {
-    if metric.kind().scale() == Scale::Points {
+    let kind = metric.kind();
+    if kind.scale() == Scale::Points {
         return format!("{} → {} %", three_digits(before * 100.0), three_digits(during * 100.0));
     }
-    let (scale, prefix) = prefix(before.max(during));
+    let (scale, unit) = match kind {
+        Kind::Quantile { .. } => time_unit(before.max(during)),
+        _ => prefix(before.abs().max(during.abs())),
+    };
     let [before, during] = [before, during].map(|value| three_digits(value / scale));
-    format!("{before} → {during} {prefix}{}", rate_unit(metric))
+    format!("{before} → {during} {unit}{}", level_unit(metric)).trim_end().to_owned()
 }
 
-fn rate_unit(metric: Metric) -> &'static str {
-    match metric {
-        Metric::RxBytes | Metric::TxBytes => "B/s",
-        _ => "/s",
+/// In which unit nanoseconds are read most easily.
+fn time_unit(ns: f64) -> (f64, &'static str) {
+    let fits = |(scale, _): &(f64, &str)| ns / scale < 999.5;
+    [(1.0, "ns"), (1e3, "µs"), (1e6, "ms")].into_iter().find(fits).unwrap_or((1e9, "s"))
+}
+
+fn level_unit(metric: Metric) -> &'static str {
+    match (metric, metric.kind()) {
+        (Metric::RxBytes | Metric::TxBytes, _)
+        | (Metric::Rate(FileRate::ReadBytes | FileRate::WrittenBytes), _) => "B/s",
+        (Metric::Rate(FileRate::CpuUs), _) => "µs/s",
+        (Metric::CpuPerPacket, _) => "µs",
+        (Metric::Level(Level::Memory | Level::Anon | Level::File), _) => "B",
+        (Metric::Growth, _) => "B/min",
+        (_, Kind::Rate) => "/s",
+        (_, Kind::Trend) => "/min",
+        _ => "",
     }
 }
 

@@ -13,7 +13,8 @@ fn member(target: &str, id: u64) -> Member {
 }
 
 fn facts() -> Facts {
-    let phase = |phase, start_s| PhaseRecord { phase, start_s, seconds: 60.02, ticks: 60, lost: 0 };
+    let phase =
+        |phase, start_s| PhaseRecord { phase, pair: None, start_s, seconds: 60.02, ticks: 60, lost: 0 };
     let step = |what: &str| RollbackStep { what: what.into(), ok: true };
     Facts {
         tool_version: "0.1.0".into(),
@@ -24,6 +25,7 @@ fn facts() -> Facts {
             control: vec![member("redis-a", 4_711), member("redis-b", 4_712)],
             experiment: vec![member("redis-c", 9_007_199_254_740_993), member("redis-d", 4_714)],
         },
+        seed: None,
         phases: vec![phase(Phase::Baseline, 0.0), phase(Phase::Inject, 60.0), phase(Phase::Recover, 120.0)],
         mechanisms: vec!["cgroup_skb".into()],
         calls: None,

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::{FaultRecord, Report, number, wrap::wrap};
+use super::{FaultRecord, PhaseRecord, Report, number, wrap::wrap};
 use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
@@ -169,15 +169,23 @@ fn in_short(FaultRecord { delivery, .. }: &FaultRecord) -> String {
 
 /// `baseline 60 s, inject 60 s (1 tick lost), recover 60 s`.
 fn phases(report: &Report) -> String {
-    let parts = report.phases.iter().map(|record| {
-        let lost = match record.lost {
-            0 => String::new(),
-            1 => " (1 tick lost)".into(),
-            lost => format!(" ({lost} ticks lost)"),
-        };
-        format!("{} {}{lost}", names::phase(record.phase), number::seconds(record.seconds))
-    });
-    parts.collect::<Vec<_>>().join(", ")
+    let lost = |lost: usize| match lost {
+        0 => String::new(),
+        1 => " (1 tick lost)".into(),
+        lost => format!(" ({lost} ticks lost)"),
+    };
+    let together = |records: &[PhaseRecord]| match records {
+        [record] if record.pair.is_none() => {
+            format!("{} {}{}", names::phase(record.phase), number::seconds(record.seconds), lost(record.lost))
+        }
+        blocks => {
+            let all = blocks.iter().map(|block| block.lost).sum();
+            let seconds = blocks.iter().map(|block| block.seconds).sum();
+            format!("{} blocks {}{}", blocks.len(), number::seconds(seconds), lost(all))
+        }
+    };
+    let parts = report.phases.chunk_by(|one, other| one.pair.is_some() && other.pair.is_some());
+    parts.map(together).collect::<Vec<_>>().join(", ")
 }
 
 /// `12 pairs of blocks, 1 more left out; still there after the fault: net.rx_bytes`.

@@ -289,6 +289,20 @@ fn pressure(earlier: &CgroupFiles, later: &CgroupFiles) -> Pressure {
     }
 }
 
+/// What files counted in between, and what there is at the end of it.
+pub(super) fn files(earlier: &CgroupFiles, later: &CgroupFiles) -> CgroupFiles {
+    let stalls = pressure(earlier, later);
+    CgroupFiles {
+        memory: memory(&earlier.memory, &later.memory),
+        cpu: cpu(&earlier.cpu, &later.cpu),
+        cpu_pressure: stalls.cpu,
+        memory_pressure: stalls.memory,
+        io_pressure: stalls.io,
+        io: both(earlier.io, later.io, io),
+        pids: later.pids,
+    }
+}
+
 fn io(earlier: Io, later: Io) -> Option<Io> {
     Some(Io {
         read_bytes: later.read_bytes.checked_sub(earlier.read_bytes)?,

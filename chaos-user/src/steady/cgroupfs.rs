@@ -113,6 +113,51 @@ impl CgroupFiles {
     }
 }
 
+impl CgroupFiles {
+    /// Both together, as far as both are known.
+    pub fn plus(&self, other: &Self) -> Self {
+        let sum = |of: fn(&Self) -> Option<u64>| of(self)?.checked_add(of(other)?);
+        let io = self.io.zip(other.io);
+        Self {
+            memory: Memory {
+                current_bytes: sum(|files| files.memory.current_bytes),
+                anon_bytes: sum(|files| files.memory.anon_bytes),
+                file_bytes: sum(|files| files.memory.file_bytes),
+                page_faults: sum(|files| files.memory.page_faults),
+                major_faults: sum(|files| files.memory.major_faults),
+                refaults_anon: sum(|files| files.memory.refaults_anon),
+                refaults_file: sum(|files| files.memory.refaults_file),
+                oom: sum(|files| files.memory.oom),
+                oom_kills: sum(|files| files.memory.oom_kills),
+            },
+            cpu: Cpu {
+                usage_us: sum(|files| files.cpu.usage_us),
+                throttled: sum(|files| files.cpu.throttled),
+                throttled_us: sum(|files| files.cpu.throttled_us),
+            },
+            cpu_pressure: Stalls {
+                some_us: sum(|files| files.cpu_pressure.some_us),
+                full_us: sum(|files| files.cpu_pressure.full_us),
+            },
+            memory_pressure: Stalls {
+                some_us: sum(|files| files.memory_pressure.some_us),
+                full_us: sum(|files| files.memory_pressure.full_us),
+            },
+            io_pressure: Stalls {
+                some_us: sum(|files| files.io_pressure.some_us),
+                full_us: sum(|files| files.io_pressure.full_us),
+            },
+            io: io.map(|(one, other)| Io {
+                read_bytes: one.read_bytes.saturating_add(other.read_bytes),
+                written_bytes: one.written_bytes.saturating_add(other.written_bytes),
+                reads: one.reads.saturating_add(other.reads),
+                writes: one.writes.saturating_add(other.writes),
+            }),
+            pids: sum(|files| files.pids),
+        }
+    }
+}
+
 /// A file that is one number.
 pub fn number(text: &str) -> Option<u64> {
     text.trim_end().parse().ok()

@@ -3,7 +3,10 @@
 pub mod activity;
 pub mod calls;
 pub mod cgroupfs;
+pub mod done;
+pub mod family;
 pub mod histogram;
+pub mod measure;
 pub mod rates;
 pub mod reading;
 pub mod sample;

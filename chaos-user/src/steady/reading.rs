@@ -18,7 +18,7 @@ pub struct Reading {
 /// One reading of one target. What is not measured is `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotReading {
-    /// Packets, of which the fields of calls and TCP stand below.
+    /// Packets; in a run also what else it counts with them.
     pub packets: Option<Counters>,
     /// System calls by class.
     pub calls: Option<CallCounts>,
@@ -34,4 +34,20 @@ pub struct SlotReading {
     pub times: [Option<Vec<u64>>; series::COUNT as usize],
     /// What its files say.
     pub files: CgroupFiles,
+}
+
+impl SlotReading {
+    /// These counters and nothing else.
+    pub fn of(counters: Counters) -> Self {
+        Self {
+            packets: Some(counters),
+            calls: None,
+            errors: None,
+            tcp: None,
+            retransmits: None,
+            tasks: None,
+            times: std::array::from_fn(|_| None),
+            files: CgroupFiles::default(),
+        }
+    }
 }

@@ -5,10 +5,10 @@ use std::{fmt, str::FromStr};
 use super::{BadValue, nearest, quoted};
 
 /// An error of a system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(&'static Entry);
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Entry {
     name: &'static str,
     number: i32,

@@ -5,7 +5,7 @@ use super::{
     percent::{decimal, number, shifted},
     quoted,
 };
-use crate::experiment::hypothesis::{Metric, Scale};
+use crate::experiment::hypothesis::{Kind, Metric, Scale};
 
 /// The widest margin for a rate: eleven times as much.
 const MAX_RELATIVE: f64 = 10.0;
@@ -33,6 +33,15 @@ pub fn parse_margin(text: &str, metric: Metric) -> Result<f64, BadValue> {
         Scale::PerMinute | Scale::Number => (0, f64::INFINITY),
     };
     let out_of_range = |right| Err(BadValue::new(format!("{} is out of range", quoted(text)), right));
+    let is_event = metric.kind() == Kind::Event;
+    if is_event && value >= 0.0 {
+        return match value.fract() == 0.0 {
+            true => Ok(value),
+            false => {
+                Err(BadValue::new(format!("{} is no number of times", quoted(text)), "write one such as `0`"))
+            }
+        };
+    }
     if value <= 0.0 {
         return out_of_range(format!("write a margin above 0, such as `{}`", example(metric)));
     }
@@ -76,7 +85,7 @@ fn example(metric: Metric) -> &'static str {
         Scale::Relative => "10%",
         Scale::Points => "0.5pp",
         Scale::PerMinute => "1000000/min",
-        Scale::Number => "3",
+        Scale::Number => "0",
     }
 }
 

@@ -187,14 +187,6 @@ impl FromStr for Unit {
     }
 }
 
-impl FromStr for Metric {
-    type Err = BadValue;
-
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        one_of(text, "a metric", &Self::ALL, |metric| metric.name())
-    }
-}
-
 impl FromStr for Distribution {
     type Err = BadValue;
 

@@ -48,6 +48,10 @@ pub(super) struct RawGroups {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSteadyState {
+    #[serde(default, rename = "use", deserialize_with = "given")]
+    pub preset: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub observe: Option<Many>,
     #[serde(default, deserialize_with = "given")]
     pub gates: Option<Spanned<Vec<Spanned<RawGate>>>>,
 }
@@ -63,6 +67,8 @@ pub(super) struct RawGate {
     pub decrease: Option<Text>,
     #[serde(default, deserialize_with = "given")]
     pub within: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub max: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]
@@ -72,6 +78,12 @@ pub(super) struct RawRun {
     pub design: Option<Text>,
     #[serde(default, deserialize_with = "given")]
     pub baseline: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub pulses: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub block: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub seed: Option<Text>,
     #[serde(default, deserialize_with = "given")]
     pub inject: Option<Text>,
     #[serde(default, deserialize_with = "given")]

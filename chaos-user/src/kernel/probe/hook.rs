@@ -241,7 +241,7 @@ fn judged(sample: &Sample) -> u64 {
 }
 
 fn counters(sample: &Sample) -> Counters {
-    sample.slots.iter().fold(Counters::ZERO, |sum, slot| sum.plus(*slot))
+    sample.counters(0)
 }
 
 /// Whether all of these count while somebody acts.
