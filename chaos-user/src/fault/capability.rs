@@ -251,14 +251,14 @@ impl Capabilities {
 mod tests {
     use super::*;
     use crate::{
-        fault::{mechanism::Mechanism, plan},
+        fault::{count, mechanism::Mechanism},
         steady::family::Family,
     };
 
     #[test]
     fn whatever_a_plan_may_ask_for_is_tried_for_it() {
         let by_mechanisms = Mechanism::ALL.into_iter().map(Mechanism::needs);
-        let by_metrics = Family::ALL.into_iter().flat_map(|family| plan::needs(family).iter().copied());
+        let by_metrics = Family::ALL.into_iter().flat_map(|family| count::needs(family).iter().copied());
         for needed in by_mechanisms.chain(by_metrics) {
             assert!(Capability::PLANNABLE.contains(&needed), "{needed}");
         }

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod catalogue;
 pub mod clause;
 mod corrupt;
+pub mod count;
 pub mod course;
 pub mod delay;
 pub mod dns;

@@ -3,9 +3,10 @@
 use super::{
     Fault,
     capability::Capability,
+    count::needs,
     filter::directions,
     mechanism::Mechanism,
-    plan::{Options, needs},
+    plan::Options,
     syscall::{Arch, Way},
 };
 

@@ -59,6 +59,13 @@ pub(super) fn gates(
             false => Ok(of_preset),
         };
     };
+    let number = |count: usize| {
+        let right = format!("write 1 to {MAX_GATES}, such as {EXAMPLE}");
+        Place::new(path, gates.referenced).refuse(BadValue::new(format!("there are {count} gates"), right))
+    };
+    if gates.value.len() > MAX_GATES {
+        return number(gates.value.len());
+    }
     let mut read: Vec<Gate> = Vec::with_capacity(gates.value.len());
     for (i, raw) in gates.value.iter().enumerate() {
         let gate = gate(&format!("{path}[{i}]"), raw, design)?;
@@ -73,13 +80,10 @@ pub(super) fn gates(
     let is_written = |metric| read.iter().any(|gate: &Gate| gate.metric == metric);
     let rest: Vec<Gate> = of_preset.into_iter().filter(|gate| !is_written(gate.metric)).collect();
     read.extend(rest);
-    let count = read.len();
-    if !(1..=MAX_GATES).contains(&count) {
-        let right = format!("write 1 to {MAX_GATES}, such as {EXAMPLE}");
-        return Place::new(path, gates.referenced)
-            .refuse(BadValue::new(format!("there are {count} gates"), right));
+    match read.len() {
+        1..=MAX_GATES => Ok(read),
+        count => number(count),
     }
-    Ok(read)
 }
 
 fn preset(text: &str) -> Result<Preset, BadValue> {
