@@ -24,7 +24,7 @@ const ON: &str = "Ctrl-C ends it";
 /// For a debug build on a busy machine to load everything.
 const ON_WITHIN: Duration = Duration::from_secs(60);
 /// More than any run in here takes.
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
+const ENDS_WITHIN: Duration = Duration::from_secs(150);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Exit codes, as the user knows them.

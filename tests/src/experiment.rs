@@ -37,32 +37,37 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Two cgroups with a victim each, on one device.
-struct Groups {
-    lab: Lab,
-    control: Cgroup,
-    experiment: Cgroup,
+pub struct Groups {
+    pub lab: Lab,
+    pub control: Cgroup,
+    pub experiment: Cgroup,
     victims: [Victim; 2],
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl Groups {
-    fn new() -> anyhow::Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         let (lab, control, experiment) = (Lab::new()?, Cgroup::new()?, Cgroup::new()?);
         let victims = [Victim::start(&lab, &control)?, Victim::start(&lab, &experiment)?];
         Ok(Self { lab, control, experiment, victims, folder: TempDir::new()? })
     }
 
-    fn snapshot(&self) -> anyhow::Result<Snapshot> {
+    pub fn snapshot(&self) -> anyhow::Result<Snapshot> {
         Snapshot::take(&self.lab, &[&self.control, &self.experiment])
     }
 
     /// Writes a spec; each phase is as short as it may be. Returns what runs it.
     fn spec(&self, gates: &str, faults: &str) -> anyhow::Result<String> {
+        self.spec_of(gates, faults, "{ baseline: 5s, inject: 5s, recover: 5s, settle: 0s }")
+    }
+
+    /// The same with phases of one's own.
+    pub fn spec_of(&self, gates: &str, faults: &str, run: &str) -> anyhow::Result<String> {
         let path = self.folder.path().join("spec.yaml");
         let text = format!(
             "version: 1\nname: kchaos-test\ngroups: {{ control: '{}', experiment: '{}' }}\n\
              steady_state: {{ gates: [{gates}] }}\nfaults: [{faults}]\n\
-             run: {{ baseline: 5s, inject: 5s, recover: 5s, settle: 0s }}\n",
+             run: {run}\n",
             self.control.target(),
             self.experiment.target(),
         );
@@ -70,14 +75,14 @@ impl Groups {
         Ok(format!("run --json {}/report.json {}", self.folder.path().display(), path.display()))
     }
 
-    fn report(&self, ended: &Ended) -> anyhow::Result<Value> {
+    pub fn report(&self, ended: &Ended) -> anyhow::Result<Value> {
         let path = self.folder.path().join("report.json");
         let text = fs::read(path).with_context(|| format!("no report: {}{}", ended.output, ended.said))?;
         Ok(serde_json::from_slice(&text)?)
     }
 
     /// Runs a spec to its end while both victims send over TCP without a pause.
-    fn run_under_load(&self, arguments: &str) -> anyhow::Result<Run> {
+    pub fn run_under_load(&self, arguments: &str) -> anyhow::Result<Run> {
         undisturbed(|| {
             let kchaos = Running::start(controller::command(arguments))?;
             let controller = kchaos.pid();
@@ -112,15 +117,15 @@ impl Groups {
 }
 
 /// What came of an experiment.
-struct Run {
-    ended: Ended,
-    report: Value,
-    controller: i32,
+pub struct Run {
+    pub ended: Ended,
+    pub report: Value,
+    pub controller: i32,
 }
 
 /// Phases are so short that no reading may come late, which it does on a busy machine. The report says so;
 /// then it is done again.
-fn undisturbed(mut run: impl FnMut() -> anyhow::Result<Run>) -> anyhow::Result<Run> {
+pub fn undisturbed(mut run: impl FnMut() -> anyhow::Result<Run>) -> anyhow::Result<Run> {
     const ATTEMPTS: u32 = 5;
     for _ in 0..ATTEMPTS {
         let run = run()?;

@@ -23,6 +23,7 @@ mod net;
 mod observe;
 mod offload;
 mod programs;
+mod pulsed;
 mod qdisc;
 mod report;
 mod safety;
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         report::tests(),
         experiment::tests(),
         observe::tests(),
+        pulsed::tests(),
         clients::tests(),
         gallery::tests(),
         docker::tests(),

@@ -3,10 +3,10 @@
 
 use std::{fs, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One reading of a cgroup's files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupFiles {
     /// Memory.
     pub memory: Memory,
@@ -25,7 +25,7 @@ pub struct CgroupFiles {
 }
 
 /// What `memory.current`, `memory.stat` and `memory.events` say. The first three are what there is, the others count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// All of it, in bytes.
     pub current_bytes: Option<u64>,
@@ -48,7 +48,7 @@ pub struct Memory {
 }
 
 /// What `cpu.stat` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
     /// Time on processors, in microseconds.
     pub usage_us: Option<u64>,
@@ -59,7 +59,7 @@ pub struct Cpu {
 }
 
 /// What a `*.pressure` says since the cgroup was made, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stalls {
     /// Time in which some thread waited.
     pub some_us: Option<u64>,
@@ -68,7 +68,7 @@ pub struct Stalls {
 }
 
 /// What `io.stat` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Io {
     /// Bytes read.
     pub read_bytes: u64,

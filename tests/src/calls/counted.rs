@@ -107,5 +107,5 @@ fn seen(
 }
 
 fn target(injection: &mut LiveInjection) -> anyhow::Result<Counters> {
-    injection.sample()?.slots.first().copied().context("no slot")
+    Ok(injection.sample()?.counters(0))
 }

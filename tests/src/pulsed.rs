@@ -1,0 +1,121 @@
+//! Experiments whose faults go on and off, and gates on what is not packets.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::{
+    Test,
+    controller::{self, Running, exit},
+    experiment::{Groups, Run, undisturbed},
+    tests,
+    victim::chore::Chores,
+};
+
+pub fn tests() -> Vec<Test> {
+    tests![
+        EXPERIMENT: pulses_go_on_and_off_and_find_what_they_do;
+        OBSERVE on one kernel: gates_on_calls_and_processes_see_what_happens;
+        OBSERVE_MEMORY on one kernel: gates_on_memory_see_it_grow
+    ]
+}
+
+const PULSES: &str =
+    "{ design: pulse, pulses: 6, block: 4s, baseline: 5s, recover: 8s, settle: 0s, seed: 7 }";
+
+/// The fault acts in the ON blocks and in no other, and the gate of what it does fails.
+fn pulses_go_on_and_off_and_find_what_they_do() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let before = groups.snapshot()?;
+    let gates = "{ metric: tcp.retrans_ratio, increase: 0.5pp }";
+    let arguments = groups.spec_of(gates, "{ loss: { percent: 10%, protocol: tcp } }", PULSES)?;
+    let Run { ended, report, controller } = groups.run_under_load(&arguments)?;
+    ensure!(report["verdict"] == "fail", "{report:#}");
+    ended.ensure_code(exit::FAIL)?;
+    let blocks: Vec<&Value> = report["phases"].as_array().context("no phases")?.iter().collect();
+    let pair = |block: &&&Value| block["pair"].as_u64();
+    let pairs: Vec<u64> = blocks.iter().filter_map(|block| pair(&block)).collect();
+    ensure!(pairs == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], "{pairs:?}");
+    ensure!(report["seed"] == 7 && report["pulses"]["pairs"] == 6, "{report:#}");
+    let gate = &report["gates"][0];
+    ensure!(gate["verdict"] == "fail" && gate["estimate"]["pairs"] == 6, "{gate:#}");
+    let cells = &gate["estimate"]["cells"];
+    let cell = |name: &str| cells[name].as_f64().context("a cell is missing");
+    ensure!(cell("control_during")? < 0.002, "the control group is hit: {cells:#}");
+    // Segments that were lost at the end of an ON block are sent again in the OFF block after it.
+    ensure!(cell("experiment_during")? > 5.0 * cell("experiment_before")?, "{cells:#}");
+    let fault = &report["faults"][0];
+    ensure!(fault["fired"] == "as_asked" && fault["control"]["injected"] == 0, "{fault:#}");
+    before.ensure_restored(&groups.lab, &[&groups.control, &groups.experiment], controller)
+}
+
+const SHORT: &str = "{ baseline: 6s, inject: 6s, recover: 5s, settle: 0s }";
+
+/// Calls of a class fail and a process is killed while the fault is on, in one group alone.
+fn gates_on_calls_and_processes_see_what_happens() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let folder = groups.folder.path();
+    let (mut control, mut experiment) =
+        (Chores::start(&groups.control, folder)?, Chores::start(&groups.experiment, folder)?);
+    let gates = "{ metric: syscall.unexpected_error_ratio, increase: 5pp }, { metric: proc.killed, max: 0 }, \
+                 { metric: syscalls.open_stat, within: 60% }, { metric: syscall.error_ratio.other, increase: 5pp }";
+    // It counts, and does nothing: what happens is done by us.
+    let arguments = groups.spec_of(gates, "{ loss: { percent: 1%, protocol: udp } }", SHORT)?;
+    let mut run = || {
+        let mut victim = Chores::start(&groups.experiment, folder)?;
+        let mut kchaos = Running::start(controller::command(&arguments))?;
+        let controller = kchaos.pid();
+        kchaos.wait_for("baseline: ")?;
+        for second in 0..12 {
+            for chores in [&mut control, &mut experiment] {
+                chores.do_all(&[("getpriority", 200), ("faccessat", 50)])?;
+            }
+            if second >= 7 {
+                experiment.do_all(&[("close", 100)])?;
+            }
+            if second == 9 {
+                victim.kill()?;
+            }
+            thread::sleep(Duration::from_millis(900));
+        }
+        let ended = kchaos.ended()?;
+        Ok(Run { report: groups.report(&ended)?, ended, controller })
+    };
+    let Run { report, .. } = undisturbed(&mut run)?;
+    let gate = |metric: &str| {
+        let gates = report["gates"].as_array().into_iter().flatten();
+        gates.into_iter().find(|gate| gate["metric"] == metric).with_context(|| format!("{report:#}"))
+    };
+    for metric in ["syscall.unexpected_error_ratio", "syscall.error_ratio.other", "proc.killed"] {
+        ensure!(gate(metric)?["verdict"] == "fail", "{metric}: {:#}", gate(metric)?);
+    }
+    ensure!(gate("syscalls.open_stat")?["verdict"] != "fail", "{:#}", gate("syscalls.open_stat")?);
+    let killed = &gate("proc.killed")?["estimate"]["cells"];
+    ensure!(killed["experiment_during"] == 1.0 && killed["control_during"] == 0.0, "{killed:#}");
+    Ok(())
+}
+
+/// A leak while the fault is on, in one group alone.
+fn gates_on_memory_see_it_grow() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let folder = groups.folder.path();
+    for group in [&groups.control, &groups.experiment] {
+        ensure!(group.dir.join("memory.current").is_file(), "the memory controller is not on for tests");
+    }
+    let mut leaks = Chores::start(&groups.experiment, folder)?;
+    let mut idle = Chores::start(&groups.control, folder)?;
+    idle.do_all(&[("hoard", 16 << 20)])?;
+    leaks.do_all(&[("hoard", 16 << 20)])?;
+    let gates = "{ metric: mem.anon, increase: 50% }, { metric: mem.oom_kills, max: 0 }";
+    let arguments = groups.spec_of(gates, "{ loss: { percent: 1%, protocol: udp } }", SHORT)?;
+    let mut kchaos = Running::start(controller::command(&arguments))?;
+    kchaos.wait_for("inject: ")?;
+    leaks.do_all(&[("hoard", 128 << 20)])?;
+    let ended = kchaos.ended()?;
+    let report = groups.report(&ended)?;
+    let gates = &report["gates"];
+    ensure!(gates[0]["metric"] == "mem.anon" && gates[0]["verdict"] == "fail", "{gates:#}");
+    ensure!(gates[1]["metric"] == "mem.oom_kills" && gates[1]["verdict"] == "pass", "{gates:#}");
+    Ok(())
+}
