@@ -7,6 +7,7 @@
 
 pub mod balance;
 pub mod bh;
+pub mod calibrate;
 pub mod delivery;
 mod doubt;
 pub mod estimate;
