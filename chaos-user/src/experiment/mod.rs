@@ -1,11 +1,16 @@
 //! An experiment from spec to verdict: the product on one page.
 
+pub mod events;
+pub mod guards;
 pub mod hypothesis;
+pub mod invariants;
 mod outcome;
 pub mod parse;
 pub mod phases;
+pub mod preflight;
 pub mod spec;
 pub mod stop;
+pub mod watch;
 
 pub use parse::{SpecError, parse};
 pub use phases::{Progress, Recording};
@@ -68,6 +73,8 @@ pub struct Insist {
     pub mechanism: Option<Mechanism>,
     /// Decide and count everything, inject nothing.
     pub dry_run: bool,
+    /// Go on although the baseline says that little can be learned: see [`preflight`].
+    pub force: bool,
 }
 
 /// Runs an experiment. The rollback is done before the verdict is computed: ending a fault never waits for
@@ -116,6 +123,8 @@ fn judge_input(spec: &Spec, scope: &Scope, plan: &Plan, recording: &Recording) -
         expected_ticks: phases.iter().map(|phase| phase.as_secs() as usize).sum(),
         rules: deliveries(scope, plan, recording),
         aborted: recording.aborted.clone(),
+        not_ready: vec![],
+        invariants: vec![],
     }
 }
 

@@ -6,6 +6,7 @@ mod raw;
 mod raw_fault;
 mod run;
 mod steady;
+mod watch;
 
 use serde_saphyr::{Location, Options, Spanned};
 
@@ -69,6 +70,9 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         .as_ref()
         .ok_or_else(|| missing("steady_state", top, "`steady_state:` with `gates:`"))?;
     let gates = steady::gates(steady_state)?;
+    let checks = watch::checks(steady_state)?;
+    let invariants = watch::invariants(steady_state)?;
+    let abort_if = watch::abort_if(&raw.abort_if, &gates, &checks)?;
     let faults = raw
         .faults
         .as_ref()
@@ -76,7 +80,20 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
     let faults = faults::faults(faults)?;
     let (timing, confidence) = run::run(&raw.run)?;
     let max_duration = run::max_duration(&raw.max_duration, &timing)?;
-    Ok(Spec { name, hypothesis, control, experiment, gates, faults, timing, max_duration, confidence })
+    Ok(Spec {
+        name,
+        hypothesis,
+        control,
+        experiment,
+        gates,
+        checks,
+        invariants,
+        abort_if,
+        faults,
+        timing,
+        max_duration,
+        confidence,
+    })
 }
 
 fn version(text: &str) -> Result<(), BadValue> {
@@ -268,6 +285,9 @@ faults: [{ loss: { percent: 5 } }]
                 metric: Metric::RxBytes,
                 margin: Margin { increase: None, decrease: Some(0.1) },
             }],
+            checks: vec![],
+            invariants: vec![],
+            abort_if: vec![],
             faults: vec![Fault::Net(loss)],
             timing: Timing {
                 baseline: seconds(20),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::hypothesis::Gate;
+use super::{
+    hypothesis::Gate,
+    watch::{AbortIf, Check, Invariant},
+};
 use crate::{fault::Fault, target::Target};
 
 /// A whole experiment, checked.
@@ -18,6 +21,12 @@ pub struct Spec {
     pub experiment: Vec<Target>,
     /// What should stay true, in numbers; 1 to 10 of them.
     pub gates: Vec<Gate>,
+    /// What must hold in both groups before anything is done.
+    pub checks: Vec<Check>,
+    /// What must hold once everything is over.
+    pub invariants: Vec<Invariant>,
+    /// What ends the run early.
+    pub abort_if: Vec<AbortIf>,
     /// What goes wrong; at least one.
     pub faults: Vec<Fault>,
     /// How long each phase takes.
