@@ -8,6 +8,7 @@ mod corrupt;
 pub mod course;
 pub mod delay;
 pub mod dns;
+pub mod dry;
 mod duplicate;
 pub mod filter;
 pub mod gate;

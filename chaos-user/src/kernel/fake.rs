@@ -21,6 +21,11 @@ impl Injection for FakeInjection {
         Ok(())
     }
 
+    fn arm_dry(&mut self, _: Duration) -> Result<(), KernelError> {
+        self.calls.push("arm_dry");
+        Ok(())
+    }
+
     fn disarm(&mut self) -> Result<(), KernelError> {
         self.calls.push("disarm");
         Ok(())

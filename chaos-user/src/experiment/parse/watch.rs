@@ -45,7 +45,8 @@ pub(super) fn checks(raw: &Spanned<RawSteadyState>) -> Result<Vec<Check>, SpecEr
         let limit = limit(&path, raw.referenced, metric, above, below)?;
         let same = |other: &Check| other.0.metric == limit.metric && other.0.side == limit.side;
         if let Some(j) = checks.iter().position(same) {
-            let what = format!("`{} {}:` is checked already, by checks[{j}]", limit.metric, limit.side.name());
+            let what =
+                format!("`{} {}:` is checked already, by checks[{j}]", limit.metric, limit.side.name());
             return Place::new(path, raw.referenced).refuse(BadValue::new(what, "keep the stricter one"));
         }
         checks.push(Check(limit));
@@ -168,7 +169,8 @@ fn only_one_kind(path: &str, raw: &Spanned<RawAbortIf>) -> Result<(), SpecError>
         }
         1 => Ok(()),
         _ => {
-            let why = BadValue::new("this entry is about several things", format!("make it several: {right}"));
+            let why =
+                BadValue::new("this entry is about several things", format!("make it several: {right}"));
             Place::new(path, raw.referenced).refuse(why)
         }
     }
@@ -179,7 +181,10 @@ fn harm_of(text: &str, metric: Metric, gates: &[Gate]) -> Result<Harm, BadValue>
     let kind = metric.kind();
     if matches!(kind, Kind::Gauge | Kind::Trend | Kind::Event) {
         let what = format!("`{metric}` adds up over time, so that seconds say nothing about harm");
-        return Err(BadValue::new(what, format!("write a level, such as `above: {}`", example_of_level(kind))));
+        return Err(BadValue::new(
+            what,
+            format!("write a level, such as `above: {}`", example_of_level(kind)),
+        ));
     }
     let trimmed = text.trim();
     let (sign, size) = match trimmed.strip_prefix(['+', '-']) {
@@ -247,11 +252,15 @@ fn limit(
 
 /// A level that something can be beyond.
 fn level_of(text: &str, kind: Kind, side: Side) -> Result<f64, BadValue> {
+    if kind == Kind::Trend {
+        let what = "how fast something grows is known only after a while, so it can be no limit";
+        return Err(BadValue::new(what, "limit the level itself, or gate this"));
+    }
     let level = parse_level(text, kind)?;
     let is_share = matches!(kind, Kind::RareRatio | Kind::Tail { .. });
     let never = match side {
         Side::Above => is_share && level >= 1.0,
-        Side::Below => level <= 0.0 && kind != Kind::Trend,
+        Side::Below => level <= 0.0,
     };
     if never {
         let what = format!("nothing is ever {} {}", side.name(), show_level(level, kind));
@@ -357,7 +366,8 @@ mod tests {
 
     #[test]
     fn a_sign_says_what_hurts_and_without_one_the_gate_or_the_kind_does() {
-        let gate = |increase, decrease| Gate { metric: Metric::RxBytes, margin: Margin { increase, decrease } };
+        let gate =
+            |increase, decrease| Gate { metric: Metric::RxBytes, margin: Margin { increase, decrease } };
         let harm = |text, metric, gates: &[Gate]| harm_of(text, metric, gates).unwrap().increase;
         assert!(!harm("30%", Metric::RxBytes, &[]));
         assert!(harm("+30%", Metric::RxBytes, &[]));
