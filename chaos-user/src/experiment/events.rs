@@ -172,6 +172,15 @@ impl ProcessWatch {
 /// What one rule did: to the experimental group, and to the control group.
 pub type Doses = [RuleStats; 2];
 
+/// The same of a reading, by rule and slot.
+pub fn doses(rules: &[Vec<RuleStats>], groups: &[Group]) -> Vec<Doses> {
+    let sum = |slots: &Vec<RuleStats>, wanted: Group| {
+        let of_group = groups.iter().zip(slots).filter(|(group, _)| **group == wanted);
+        of_group.fold(RuleStats::ZERO, |sum, (_, stats)| sum.plus(*stats))
+    };
+    rules.iter().map(|slots| [Group::Experiment, Group::Control].map(|group| sum(slots, group))).collect()
+}
+
 /// Watches that no rule does more than was planned.
 #[derive(Clone, Debug)]
 pub struct DoseWatch {
@@ -298,7 +307,7 @@ mod tests {
         assert_eq!(watch.read(&quiet), None);
         let fired = watch.read(&[quiet[0], ends(&[(11, 1)], Some(0))]).unwrap();
         assert_eq!(fired.guard, "processes: exit");
-        assert_eq!(fired.because, "a process of docker:b, in the experimental group, ended by SIGSEGV");
+        assert_eq!(fired.because, "a process of docker:b, in the experiment group, ended by SIGSEGV");
         assert!(watch.evidence().unwrap().fired);
         let fired = watch.read(&[ends(&[], Some(2)), ends(&[(11, 1)], Some(0))]).unwrap();
         assert_eq!(fired.because, "2 processes of docker:a, in the control group, killed for want of memory");
@@ -379,6 +388,13 @@ mod tests {
         assert!(overdosed(&ramp, |_| 90).is_some());
         let limited = RuleDelivery { limited: true, ..rule(0.05) };
         assert!(overdosed(&limited, |_| 90).is_some(), "limits only take away");
+    }
+
+    #[test]
+    fn doses_are_added_up_by_group() {
+        let stats = |injected| RuleStats { injected, ..RuleStats::ZERO };
+        let groups = [Group::Control, Group::Experiment, Group::Experiment];
+        assert_eq!(doses(&[vec![stats(1), stats(2), stats(3)]], &groups), [[stats(5), stats(1)]]);
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use super::hypothesis::Metric;
-use crate::units::{show_duration, show_level, show_margin};
+use crate::{
+    fault::Fault,
+    units::{show_duration, show_level, show_margin},
+};
 
 /// A level of a metric that is a limit: beyond it is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,13 +133,15 @@ impl Processes {
         }
     }
 
-    /// As asked for among what ends a run.
-    pub fn of(abort_if: &[AbortIf]) -> Self {
+    /// As asked for among what ends a run; unless asked, not where a fault itself gives processes signals.
+    pub fn of(abort_if: &[AbortIf], faults: &[Fault]) -> Self {
         let asked = abort_if.iter().find_map(|one| match one {
             AbortIf::Processes(processes) => Some(*processes),
             _ => None,
         });
-        asked.unwrap_or_default()
+        let gives_signals = |fault: &Fault| matches!(fault, Fault::Call(call) if call.signal.is_some());
+        let unless_asked = if faults.iter().any(gives_signals) { Self::Ignore } else { Self::Exit };
+        asked.unwrap_or(unless_asked)
     }
 }
 
@@ -184,6 +189,7 @@ pub struct InvariantRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::parse;
 
     #[test]
     fn they_are_called_what_the_spec_has() {
@@ -197,13 +203,31 @@ mod tests {
             AbortIf::ControlUnhealthy,
             AbortIf::Processes(Processes::Ignore),
         ];
-        assert_eq!(Processes::of(&guards), Processes::Ignore);
-        assert_eq!(Processes::of(&guards[..4]), Processes::Exit);
         let names = guards.map(|guard| guard.to_string());
         assert_eq!(names[0], "syscall.error_ratio above 5% for 5s");
         assert_eq!(names[1], "syscall.error_ratio above 5%");
         assert_eq!(names[2], "net.rx_bytes harm -30%");
         assert_eq!(names[3..], ["control: unhealthy", "processes: ignore"]);
+    }
+
+    #[test]
+    fn crashes_end_a_run_unless_they_are_asked_for() {
+        let fault = |name: &str, given: &[(&str, &str)]| {
+            let given =
+                given.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(", ");
+            let spec = format!(
+                "version: 1\nname: test\ngroups: {{ control: docker:a, experiment: docker:b }}\n\
+                 steady_state: {{ gates: [{{ metric: syscalls, within: 10% }}] }}\nfaults: [{{ {name}: {{ {given} }} }}]\n"
+            );
+            parse(&spec).unwrap().faults
+        };
+        let loss = fault("loss", &[("percent", "5%")]);
+        let signal = fault("signal", &[("syscalls", "openat"), ("signal", "SIGSEGV")]);
+        let asked = |processes| [AbortIf::ControlUnhealthy, AbortIf::Processes(processes)];
+        assert_eq!(Processes::of(&[], &loss), Processes::Exit);
+        assert_eq!(Processes::of(&[], &signal), Processes::Ignore);
+        assert_eq!(Processes::of(&asked(Processes::Ignore), &loss), Processes::Ignore);
+        assert_eq!(Processes::of(&asked(Processes::Exit), &signal), Processes::Exit);
     }
 
     #[test]

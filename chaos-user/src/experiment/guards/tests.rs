@@ -154,7 +154,7 @@ fn a_level_must_stay_beyond_its_limit_and_gaps_are_not_time() {
     assert!(guards.tick(&idle, true).is_none());
     let fired = guards.tick(&bad[5], false).unwrap();
     assert_eq!(fired.guard, "syscall.error_ratio above 5% for 5s");
-    assert!(fired.because.starts_with("syscall.error_ratio of the experimental group at 1"), "{fired:?}");
+    assert!(fired.because.starts_with("syscall.error_ratio of the experiment group at 1"), "{fired:?}");
     assert!(fired.because.ends_with("above 5% for 5s") && guards.evidence()[0].fired, "{fired:?}");
 }
 
@@ -167,7 +167,7 @@ fn falling_silent_is_below_a_floor() {
     assert!(ticks.iter().all(|tick| guards.tick(tick, true).is_none()));
     let silent = Tick { experiment: chaos_common::Counters::ZERO, ..ticks[0] };
     let fired = guards.tick(&silent, true).unwrap();
-    assert_eq!(fired.because, "net.rx_packets of the experimental group at 0/s, below 10/s");
+    assert_eq!(fired.because, "net.rx_packets of the experiment group at 0/s, below 10/s");
 }
 
 #[test]
