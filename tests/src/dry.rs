@@ -118,7 +118,7 @@ fn dry_delay_holds_nothing_back() -> anyhow::Result<()> {
         let victim = Victim::start(&lab, &cgroup)?;
         let mut flow = Lags::to(&lab, &victim, OUTSIDE)?;
         let quiet = Duration::from_millis(400);
-        let mut lag = |flow: &mut Lags<'_>| anyhow::Ok(median(&flow.all(20, Duration::ZERO, quiet)?));
+        let lag = |flow: &mut Lags<'_>| anyhow::Ok(median(&flow.all(20, Duration::ZERO, quiet)?));
         let mut injection = inject(&cgroup, &[("delay", &[("by", "200ms")])])?;
         injection.arm_dry(LONG)?;
         let dry = lag(&mut flow)?;

@@ -39,7 +39,7 @@ mod tests {
         assert_eq!((dry.match_clauses, dry.allow_clauses), (6, 1));
         let mut gate = Gate::new(0, dry, 1, 42);
         let counted = (0..100).fold(RuleStats::ZERO, |stats, n: u64| {
-            stats.plus(RuleStats::of(gate.ask(0, n % 2 == 0, (n + 1) * 1_000_000_000)))
+            stats.plus(RuleStats::of(gate.ask(0, n.is_multiple_of(2), (n + 1) * 1_000_000_000)))
         });
         assert_eq!((counted.eligible(), counted.filtered), (50, 50));
         assert_eq!((counted.injected, counted.dry_run), (0, 0));

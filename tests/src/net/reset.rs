@@ -117,6 +117,11 @@ fn reset_armed_dry_is_only_counted() -> anyhow::Result<()> {
     connection.lives("dry")?;
     injection.arm(Duration::from_secs(60))?;
     connection.is_reset("meant")?;
+    // It is counted a moment after both ends have heard of it.
+    let until = Instant::now() + SOON;
+    while injection.sample()?.rules[0][0].injected == 0 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
     let meant = injection.sample()?.rules[0][0];
     ensure!(meant.injected == 1, "{meant:?}");
     let rollback = injection.rollback();
