@@ -132,7 +132,8 @@ impl Watching {
             How::Level(beyond) => GuardRecord { metric: Some(beyond.metric().name().to_string()), ..none },
             How::Harm(harm) => GuardRecord {
                 metric: Some(harm.metric().name().to_string()),
-                e_value_max: harm.evidence().map(|evidence| evidence.e_max),
+                // JSON has no word for what is beyond all numbers.
+                e_value_max: harm.evidence().map(|evidence| evidence.e_max.min(f64::MAX)),
                 threshold: harm.evidence().map(|evidence| evidence.threshold),
                 reason: harm.untestable(),
                 ..none
