@@ -10,6 +10,7 @@ mod clients;
 mod coexist;
 mod controller;
 mod docker;
+mod dry;
 mod experiment;
 mod fault_point;
 mod flow;
@@ -133,6 +134,7 @@ fn main() -> ExitCode {
         clients::tests(),
         gallery::tests(),
         docker::tests(),
+        dry::tests(),
         capability::tests(),
         programs::tests(),
         sleep::tests(),

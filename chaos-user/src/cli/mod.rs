@@ -122,11 +122,19 @@ struct InsistArgs {
     /// Use this mechanism instead of the best one: tcx-egress, clsact-egress, tcx-ingress, clsact-ingress, netem
     #[arg(long, value_name = "NAME", value_parser = mechanism)]
     mechanism: Option<Mechanism>,
+    /// Of an experiment, go on although its baseline says that groups are uneven or that little can be learned
+    #[arg(long)]
+    force: bool,
 }
 
 impl InsistArgs {
     fn to_insist(&self) -> Insist {
-        Insist { allowed: self.allow_target.clone(), mechanism: self.mechanism, dry_run: self.dry_run }
+        Insist {
+            allowed: self.allow_target.clone(),
+            mechanism: self.mechanism,
+            dry_run: self.dry_run,
+            force: self.force,
+        }
     }
 }
 

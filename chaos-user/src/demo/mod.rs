@@ -34,6 +34,9 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
             gate(Metric::TcpRetransRatio, Margin { increase: Some(0.01), decrease: None }),
         ],
         observe: vec![],
+        checks: vec![],
+        invariants: vec![],
+        abort_if: vec![],
         faults: vec![Fault::Net(NetFault {
             effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random { chance, correlation: Chance::NEVER },

@@ -1,13 +1,18 @@
 //! An experiment from spec to verdict: the product on one page.
 
+pub mod events;
+pub mod guards;
 pub mod hypothesis;
+pub mod invariants;
 pub mod metric;
 mod outcome;
 pub mod parse;
 pub mod phases;
+pub mod preflight;
 pub mod preset;
 pub mod spec;
 pub mod stop;
+pub mod watch;
 
 use hypothesis::{Gate, Metric};
 pub use parse::{SpecError, parse};
@@ -85,6 +90,8 @@ pub struct Insist {
     pub mechanism: Option<Mechanism>,
     /// Decide and count everything, inject nothing.
     pub dry_run: bool,
+    /// Go on although the baseline says that little can be learned: see [`preflight`].
+    pub force: bool,
 }
 
 /// Runs an experiment. The rollback is done before the verdict is computed: ending a fault never waits for
@@ -156,6 +163,8 @@ fn judge_input(spec: &Spec, scope: &Scope, plan: &Plan, recording: &Recording) -
         expected_ticks: phases.map(|(_, duration)| duration.as_secs() as usize).sum(),
         rules: deliveries(scope, plan, recording),
         aborted: recording.aborted.clone(),
+        not_ready: vec![],
+        invariants: vec![],
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use super::{Outcome, Recording, Spec, phases::TICK};
 use crate::{
     fault::plan::PlannedRule,
-    report::{Facts, Groups, Member, PhaseRecord, Report, RollbackStep},
+    report::{Facts, Groups, Member, PhaseRecord, Report, RollbackStep, Watched},
     steady::{
         rates,
         sample::{Part, Sample},
@@ -36,6 +36,7 @@ impl Outcome {
                 .iter()
                 .any(|rule| !rule.calls.is_empty())
                 .then(|| self.recording.calls.clone()),
+            watched: Watched::default(),
             rollback: self.rollback.steps.iter().map(step).collect(),
         };
         Ok(Report::new(facts, self.judgement.clone()))

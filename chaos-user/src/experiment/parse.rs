@@ -6,6 +6,7 @@ mod raw;
 mod raw_fault;
 mod run;
 mod steady;
+mod watch;
 
 use serde_saphyr::{Location, Options, Spanned};
 
@@ -75,6 +76,9 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
     let faults = faults::faults(faults)?;
     let (timing, confidence) = run::run(&raw.run)?;
     let (gates, observe) = (steady::gates(steady_state, &[], timing.design)?, steady::observe(steady_state)?);
+    let (checks, invariants) = (watch::checks(steady_state)?, watch::invariants(steady_state)?);
+    let abort_if = watch::abort_if(&raw.abort_if, &gates, &checks)?;
+
     let max_duration = run::max_duration(&raw.max_duration, &timing)?;
     Ok(Spec {
         name,
@@ -83,6 +87,9 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         experiment,
         gates,
         observe,
+        checks,
+        invariants,
+        abort_if,
         faults,
         timing,
         max_duration,
@@ -280,6 +287,9 @@ faults: [{ loss: { percent: 5 } }]
                 margin: Margin { increase: None, decrease: Some(0.1) },
             }],
             observe: vec![],
+            checks: vec![],
+            invariants: vec![],
+            abort_if: vec![],
             faults: vec![Fault::Net(loss)],
             timing: Timing::HOLD,
             max_duration: seconds(600),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chaos_common::random;
 
-use super::hypothesis::Gate;
+use super::{
+    hypothesis::Gate,
+    watch::{AbortIf, Check, Invariant},
+};
 use crate::{
     fault::Fault,
     judge::Design,
@@ -30,6 +33,12 @@ pub struct Spec {
     pub gates: Vec<Gate>,
     /// What is counted beside what gates take.
     pub observe: Vec<Family>,
+    /// What must hold in both groups before anything is done.
+    pub checks: Vec<Check>,
+    /// What must hold once everything is over.
+    pub invariants: Vec<Invariant>,
+    /// What ends the run early.
+    pub abort_if: Vec<AbortIf>,
     /// What goes wrong; at least one.
     pub faults: Vec<Fault>,
     /// How the run is laid out.

@@ -9,6 +9,7 @@ pub mod count;
 pub mod course;
 pub mod delay;
 pub mod dns;
+pub mod dry;
 mod duplicate;
 pub mod filter;
 pub mod gate;

@@ -56,7 +56,10 @@ impl LevelLimit {
     pub fn feed(&mut self, level: Option<f64>, seconds: f64) -> bool {
         match level {
             Some(level) if level > self.above => self.exceeded_s += seconds,
-            Some(_) => self.exceeded_s = 0.0,
+            Some(_) => {
+                self.exceeded_s = 0.0;
+                return false;
+            }
             None => return false,
         }
         // Ticks are a little shorter or longer than they should be.
@@ -126,6 +129,13 @@ impl HarmTest {
         })
     }
 
+    /// With no less noise than this in a score: at the limit, counting alone may give more than a quiet baseline had.
+    #[must_use]
+    pub fn with_noise(mut self, least: f64) -> Self {
+        self.sigma = self.sigma.max(INFLATION.sqrt() * least);
+        self
+    }
+
     /// The score of a tick with the fault on. Whether there is reason to stop.
     pub fn feed(&mut self, score: f64) -> bool {
         self.ticks += 1.0;
@@ -175,6 +185,11 @@ impl RareTest {
             control: 0.0,
             evidence: Evidence { e_max: 0.0, threshold: 1.0 / alpha },
         }
+    }
+
+    /// The same of a share that may be no larger: fed with what was hit and what was missed, it asks whether more is hit.
+    pub fn of_share(most: f64, dispersion: f64, alpha: f64) -> Self {
+        Self::new(most / (1.0 - most).max(1e-9), 1.0, dispersion, alpha)
     }
 
     /// How often it happened in a tick. Whether there is reason to stop.
@@ -255,6 +270,13 @@ mod tests {
         let mut limit = EventLimit::new(2);
         assert_eq!([1, 0, 1, 0, 1].map(|happened| limit.feed(happened)), [false, false, false, false, true]);
         assert!(EventLimit::new(0).feed(1));
+    }
+
+    #[test]
+    fn a_level_that_may_not_be_exceeded_at_all_fires_only_when_it_is() {
+        let mut limit = LevelLimit::new(0.05, 0.0);
+        assert!([Some(0.01), Some(0.05), None].iter().all(|level| !limit.feed(*level, 1.0)));
+        assert!(limit.feed(Some(0.06), 1.0));
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub use recovery::{RecoveryTime, ResilienceIndex};
 pub use verdict::{AbortReason, Caveat, InvalidReason, Recovered, Verdict};
 
 use crate::{
-    experiment::hypothesis::{Gate, Metric},
+    experiment::{
+        hypothesis::{Gate, Metric},
+        watch::InvariantRecord,
+    },
     steady::{
         rates::{Block, Tick},
         sample::Phase,
@@ -114,6 +117,10 @@ pub struct JudgeInput {
     pub rules: Vec<RuleDelivery>,
     /// Why the run ended early, if it did.
     pub aborted: Option<AbortReason>,
+    /// Why nothing was injected, if the baseline said that nothing could be learned.
+    pub not_ready: Vec<InvalidReason>,
+    /// What became of what must hold after the run.
+    pub invariants: Vec<InvariantRecord>,
 }
 
 impl JudgeInput {
@@ -153,6 +160,8 @@ pub struct Judgement {
     pub recovery: Recovery,
     /// The faults, in the order of the rules.
     pub delivery: Vec<Delivery>,
+    /// What must hold after the run and does not, by its name.
+    pub broken: Vec<String>,
     /// Doubts.
     pub caveats: Vec<Caveat>,
 }
@@ -227,6 +236,9 @@ pub fn judge(input: &JudgeInput) -> Judgement {
     let recovery = hold::recovery(input, &baseline);
     let delivery: Vec<_> = input.rules.iter().map(delivery::check).collect();
     let mut invalid = validity::invalid(input, &delivery);
+    let is_broken = |invariant: &&InvariantRecord| !invariant.ok;
+    let broken: Vec<_> =
+        input.invariants.iter().filter(is_broken).map(|invariant| invariant.id.clone()).collect();
     let verdict = verdict::decide(&Evidence {
         aborted: input.aborted.is_some(),
         invalid: &invalid,
@@ -235,6 +247,7 @@ pub fn judge(input: &JudgeInput) -> Judgement {
         pulses: pulses.as_ref(),
         control: &control,
         recovered: recovery.outcome,
+        invariants_broken: !broken.is_empty(),
     });
     if verdict == Verdict::Invalid && invalid.is_empty() {
         invalid = pulses.iter().flat_map(Pulses::carried).collect();
@@ -260,6 +273,7 @@ pub fn judge(input: &JudgeInput) -> Judgement {
         control,
         recovery,
         delivery,
+        broken,
     }
 }
 

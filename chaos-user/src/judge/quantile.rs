@@ -79,7 +79,46 @@ pub fn z_below(x: f64) -> f64 {
     Normal::standard().cdf(x)
 }
 
+/// Above this sum of its parameters the beta distribution's continued fraction does not converge in the steps it is given
+/// (statrs 0.19, `beta_reg`): they are about as many as the root of the larger one.
+const BETA_CONVERGES: f64 = 1e4;
+/// Below this, the smaller of large parameters makes the distribution too lopsided for a normal one.
+const LOPSIDED: f64 = 1e3;
+
 /// The logarithm of the beta function, and the chance that Beta(a, b) exceeds `x`.
 pub fn beta_above(a: f64, b: f64, x: f64) -> Option<(f64, f64)> {
-    Some((ln_beta(a, b), Beta::new(a, b).ok()?.sf(x)))
+    let above = if a + b <= BETA_CONVERGES {
+        Beta::new(a, b).ok()?.sf(x)
+    } else if a.min(b) >= LOPSIDED {
+        let mean = a / (a + b);
+        z_below((mean - x) / (mean * (1.0 - mean) / (a + b + 1.0)).sqrt())
+    } else if a < b {
+        // −ln(1−X)·(b + (a−1)/2) is nearly Gamma(a) with a large b (DiDonato, Morris, ACM TOMS 18, 1992, §9).
+        Gamma::new(a, 1.0).ok()?.sf(-(-x).ln_1p() * (b + (a - 1.0) / 2.0))
+    } else {
+        Gamma::new(b, 1.0).ok()?.cdf(-x.ln() * (a + (b - 1.0) / 2.0))
+    };
+    Some((ln_beta(a, b), above))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_parameters_go_on_where_small_ones_end() {
+        for (a, b) in [(3.0_f64, 9_990.0), (9_990.0, 3.0), (300.0, 9_600.0), (4_000.0, 5_900.0)] {
+            let mean = a / (a + b);
+            for times in [0.7_f64, 0.95, 1.0, 1.05, 1.3] {
+                let x = (mean * times).min(0.9999);
+                let (_, exact) = beta_above(a, b, x).unwrap();
+                // A little more of both, beyond the border.
+                let by = 1.02;
+                let (_, near) = beta_above(a * by, b * by, x).unwrap();
+                assert!((exact - near).abs() < 0.05, "Beta({a}, {b}) above {x}: {exact}, then {near}");
+            }
+        }
+        assert_eq!(beta_above(5e7, 5e8, 0.2).map(|(_, above)| above), Some(0.0));
+        assert_eq!(beta_above(5e7, 5e8, 0.05).map(|(_, above)| above), Some(1.0));
+    }
 }

@@ -188,6 +188,8 @@ impl World {
             expected_ticks: self.phases.iter().sum(),
             rules: vec![delivered()],
             aborted: None,
+            not_ready: vec![],
+            invariants: vec![],
         }
     }
 

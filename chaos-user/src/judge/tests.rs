@@ -103,6 +103,50 @@ fn faults_that_did_not_fire_make_it_invalid() {
     }
 }
 
+fn invariant(id: &str, ok: bool) -> InvariantRecord {
+    InvariantRecord { id: id.into(), ok, detail: "exit code 1".into(), seconds: 0.1 }
+}
+
+#[test]
+fn a_broken_invariant_fails_whatever_passes() {
+    let invariants = vec![invariant("alive", true), invariant("no-lost-write", false)];
+    let broken = |input: JudgeInput| judge(&JudgeInput { invariants: invariants.clone(), ..input });
+    let judgement = broken(clockwork());
+    assert_eq!(
+        (judgement.verdict, &judgement.broken[..]),
+        (Verdict::Fail, &["no-lost-write".to_owned()][..])
+    );
+    assert!(judgement.gates.iter().all(|gate| gate.verdict == GateVerdict::Pass));
+    let said = crate::report::claim::sentence(&judgement);
+    assert_eq!(said, "after the run `no-lost-write` does not hold");
+    // What was ended early, or injected nothing, is not known to have broken it.
+    let aborted = Some(AbortReason::Interrupted);
+    assert_eq!(broken(JudgeInput { aborted, ..clockwork() }).verdict, Verdict::Aborted);
+    assert_eq!(broken(JudgeInput { rules: vec![], ..clockwork() }).verdict, Verdict::Invalid);
+    let holds = vec![invariant("alive", true)];
+    assert_eq!(judge(&JudgeInput { invariants: holds, ..clockwork() }).verdict, Verdict::Pass);
+}
+
+#[test]
+fn what_was_not_ready_is_invalid_for_that_alone() {
+    let reason = InvalidReason::NotReady { check: "power".into(), detail: "40 pairs would do".into() };
+    let input = JudgeInput { not_ready: vec![reason.clone()], rules: vec![], ..clockwork() };
+    let judgement = judge(&input);
+    assert_eq!((judgement.verdict, &judgement.invalid[..]), (Verdict::Invalid, &[reason][..]));
+    let said = crate::report::claim::sentence(&judgement);
+    assert_eq!(said, "nothing can be said: power: 40 pairs would do; nothing was injected");
+}
+
+#[test]
+fn a_guard_that_fires_ends_the_run() {
+    let fired = AbortReason::Guard { guard: "net.rx_bytes harm -30%".into(), because: "it fell".into() };
+    assert_eq!(json(&fired), r#"{"guard":{"guard":"net.rx_bytes harm -30%","because":"it fell"}}"#);
+    let judgement = judge(&JudgeInput { aborted: Some(fired), ..clockwork() });
+    assert_eq!((judgement.verdict, judgement.verdict.exit_code()), (Verdict::Aborted, 5));
+    let said = crate::report::claim::sentence(&judgement);
+    assert_eq!(said, "nothing is claimed, the run ended early: net.rx_bytes harm -30%: it fell");
+}
+
 #[test]
 fn a_tenth_of_the_ticks_may_be_lost() {
     let mut input = clockwork();

@@ -12,6 +12,10 @@ const MOST_LOST: f64 = 0.1;
 
 /// Why there is nothing to judge.
 pub(super) fn invalid(input: &JudgeInput, delivery: &[Delivery]) -> Vec<InvalidReason> {
+    if !input.not_ready.is_empty() {
+        // Whatever else is missing is missing because of that.
+        return input.not_ready.clone();
+    }
     let mut reasons = verdict::invalid_delivery(delivery, input.design.has_pulses());
     let (lost, expected) = lost_ticks(input);
     if lost as f64 > MOST_LOST * expected as f64 {

@@ -58,6 +58,13 @@ pub enum AbortReason {
         /// What the system said.
         error: String,
     },
+    /// A guard fired.
+    Guard {
+        /// Which, as the spec has it, or what kind of event.
+        guard: String,
+        /// What was seen.
+        because: String,
+    },
 }
 
 /// Why there is nothing to judge.
@@ -100,6 +107,13 @@ pub enum InvalidReason {
         fault: String,
         /// How often.
         injected: u64,
+    },
+    /// The baseline says that nothing could be learned, so nothing was injected.
+    NotReady {
+        /// What was looked at, such as `power`.
+        check: String,
+        /// What was found, and what would be right.
+        detail: String,
     },
     /// All faults only counted.
     DryRun,
@@ -261,6 +275,8 @@ pub struct Evidence<'a> {
     pub control: &'a [ControlResult],
     /// After injecting.
     pub recovered: Recovered,
+    /// Something that must hold after the run does not.
+    pub invariants_broken: bool,
 }
 
 /// One verdict. ABORTED goes before INVALID, because an early end leaves data missing by itself.
@@ -288,7 +304,8 @@ fn fails(evidence: &Evidence) -> bool {
     let any_gate = evidence.gates.iter().chain(evidence.hold).any(|gate| gate.verdict == GateVerdict::Fail);
     // The order of the blocks was drawn: what the control group did with them, the fault did.
     let spilled = evidence.pulses.is_some() && any_control(evidence, Steady::No);
-    any_gate || spilled || evidence.recovered == Recovered::NotRecovered
+    let broken = evidence.invariants_broken;
+    any_gate || spilled || broken || evidence.recovered == Recovered::NotRecovered
 }
 
 fn passes(evidence: &Evidence) -> bool {

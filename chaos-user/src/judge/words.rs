@@ -17,6 +17,7 @@ impl fmt::Display for AbortReason {
             }
             Self::TargetGone { target } => write!(f, "{target} went away"),
             Self::SamplingFailed { error } => write!(f, "counters could not be read: {error}"),
+            Self::Guard { guard, because } => write!(f, "{guard}: {because}"),
         }
     }
 }
@@ -50,6 +51,7 @@ impl fmt::Display for InvalidReason {
             Self::ControlHit { fault, injected } => {
                 write!(f, "{fault} also hit the control group, {injected} times: the groups are not apart")
             }
+            Self::NotReady { check, detail } => write!(f, "{check}: {detail}; nothing was injected"),
             Self::DryRun => write!(f, "a dry run: everything was decided and counted, nothing was injected"),
             Self::ControlMissing => {
                 write!(f, "the control group did nothing at all: there is nothing to compare with")

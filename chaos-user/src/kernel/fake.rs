@@ -1,5 +1,6 @@
 //! A kernel that only remembers what it was asked. What it imitates is shown by tests against the real one:
-//! counters are readable armed or not, and disarming twice is harmless (`rollback_is_done_before_exit_on_stop`).
+//! counters are readable armed or not, and disarming twice is harmless (`rollback_is_done_before_exit_on_stop`); armed dry,
+//! nothing happens (`dry_loss_counts_and_loses_nothing`).
 
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub struct FakeInjection {
 impl Injection for FakeInjection {
     fn arm(&mut self, _: Duration) -> Result<(), KernelError> {
         self.calls.push("arm");
+        Ok(())
+    }
+
+    fn arm_dry(&mut self, _: Duration) -> Result<(), KernelError> {
+        self.calls.push("arm_dry");
         Ok(())
     }
 

@@ -155,10 +155,17 @@ fn ended() -> KernelError {
 impl Injection for LiveInjection {
     fn arm(&mut self, duration: Duration) -> Result<(), KernelError> {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.resets.stop_dry()?;
         self.lease.arm(monotonic_ns().saturating_add(duration_ns))?;
         self.resets.start()?;
         FaultPoint::Armed.reached();
         Ok(())
+    }
+
+    fn arm_dry(&mut self, duration: Duration) -> Result<(), KernelError> {
+        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.lease.arm_dry(monotonic_ns().saturating_add(duration_ns))?;
+        self.resets.start_dry()
     }
 
     fn disarm(&mut self) -> Result<(), KernelError> {

@@ -26,6 +26,8 @@ pub struct LeaseKeeper {
     /// Here while disarmed, with the thread while armed.
     maps: Option<Maps>,
     renewing: Option<Renewing>,
+    /// While armed, the rules only count.
+    dry: bool,
     /// When the run loop last gave a sign of life.
     beat_ns: Arc<AtomicU64>,
     view: LeaseView,
@@ -49,8 +51,8 @@ impl LeaseView {
 /// What is written while armed.
 struct Maps {
     lease: LeaseMap,
-    /// The rules that change.
-    shaper: Option<Shaper>,
+    /// The rules.
+    shaper: Shaper,
     /// What others are told of the lease.
     view: LeaseView,
 }
@@ -61,11 +63,11 @@ struct Renewing {
 }
 
 impl LeaseKeeper {
-    /// Takes charge of a lease, which is disarmed, and of the rules that change while it is armed.
-    pub fn new(lease: LeaseMap, shaper: Option<Shaper>) -> Self {
+    /// Takes charge of a lease, which is disarmed, and of the rules.
+    pub fn new(lease: LeaseMap, shaper: Shaper) -> Self {
         let view = LeaseView::default();
         let maps = Maps { lease, shaper, view: view.clone() };
-        Self { maps: Some(maps), renewing: None, beat_ns: Arc::default(), view }
+        Self { maps: Some(maps), renewing: None, dry: false, beat_ns: Arc::default(), view }
     }
 
     /// For those who do something themselves.
@@ -80,11 +82,29 @@ impl LeaseKeeper {
 
     /// Arms until `end_ns` at the latest. Does nothing if armed already.
     pub fn arm(&mut self, end_ns: u64) -> Result<(), KernelError> {
+        if self.dry {
+            // Rules become what they are only while none of them may do anything: a program could read half of each.
+            self.disarm()?;
+        }
+        self.start(end_ns, Maps::start)
+    }
+
+    /// Arms rules that only count, until `end_ns` at the latest. Does nothing if armed already, in whichever way.
+    pub fn arm_dry(&mut self, end_ns: u64) -> Result<(), KernelError> {
+        self.dry |= self.maps.is_some();
+        self.start(end_ns, Maps::start_dry)
+    }
+
+    fn start(
+        &mut self,
+        end_ns: u64,
+        start: fn(&mut Maps, u64) -> Result<(), MapError>,
+    ) -> Result<(), KernelError> {
         let Some(mut maps) = self.maps.take() else { return Ok(()) };
         self.beat();
         // The first writes are made here, so that the fault is on when this returns, or an error is.
         let armed_ns = monotonic_ns();
-        if let Err(error) = maps.start(end_ns) {
+        if let Err(error) = start(&mut maps, end_ns) {
             self.maps = Some(maps);
             return Err(KernelError::Lease(error.to_string()));
         }
@@ -103,6 +123,7 @@ impl LeaseKeeper {
 
     /// Disarms. An error means that the fault ends with its lease instead of now.
     pub fn disarm(&mut self) -> Result<(), KernelError> {
+        self.dry = false;
         let Some(renewing) = self.renewing.take() else { return Ok(()) };
         // The thread may have ended by itself, at the run's end; then nobody hears this.
         let _ = renewing.stop.send(());
@@ -115,7 +136,12 @@ impl LeaseKeeper {
 
 impl Maps {
     fn start(&mut self, end_ns: u64) -> Result<(), MapError> {
-        self.shaper.as_mut().map_or(Ok(()), Shaper::start)?;
+        self.shaper.start()?;
+        renew(&mut self.lease, &self.view, end_ns)
+    }
+
+    fn start_dry(&mut self, end_ns: u64) -> Result<(), MapError> {
+        self.shaper.start_dry()?;
         renew(&mut self.lease, &self.view, end_ns)
     }
 
@@ -129,7 +155,7 @@ impl Maps {
     ) -> Result<(), MapError> {
         let mut renew_ns = armed_ns + RENEW_NS;
         loop {
-            let change_ns = self.shaper.as_ref().and_then(Shaper::due).map(|due| after(armed_ns, due));
+            let change_ns = self.shaper.due().map(|due| after(armed_ns, due));
             let next_ns = change_ns.map_or(renew_ns, |change_ns| change_ns.min(renew_ns));
             let wait = Duration::from_nanos(next_ns.saturating_sub(monotonic_ns()));
             match stopped.recv_timeout(wait) {
@@ -146,9 +172,7 @@ impl Maps {
                     renew(&mut self.lease, &self.view, end_ns)?;
                 }
             }
-            if let Some(shaper) = &mut self.shaper {
-                shaper.write(Duration::from_nanos(now_ns.saturating_sub(armed_ns)))?;
-            }
+            self.shaper.write(Duration::from_nanos(now_ns.saturating_sub(armed_ns)))?;
         }
     }
 }

@@ -69,6 +69,10 @@ pub trait Injection {
     /// Lets the faults happen for `duration` at most, as long as the controller lives and keeps sampling.
     fn arm(&mut self, duration: Duration) -> Result<(), KernelError>;
 
+    /// The same with rules that only count what they could hit, and let all of it by. What the faults remember, such as how
+    /// much of `max` is left, is not touched. [`Self::arm`] makes them what they are.
+    fn arm_dry(&mut self, duration: Duration) -> Result<(), KernelError>;
+
     /// Ends the faults; everything stays attached.
     fn disarm(&mut self) -> Result<(), KernelError>;
 

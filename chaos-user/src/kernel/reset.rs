@@ -20,6 +20,9 @@ use crate::{
     target::{Cgroup, Group, Netns},
 };
 
+/// How often it is looked for connections that could be destroyed.
+const DRY_EVERY: Duration = Duration::from_millis(250);
+
 /// What became of connections, by rule and slot, and why there will be no more of it.
 #[derive(Debug, Default)]
 struct Told {
@@ -39,6 +42,7 @@ pub struct Resets {
 struct Running {
     stop: Sender<()>,
     thread: JoinHandle<Vec<Job>>,
+    dry: bool,
 }
 
 /// One rule.
@@ -90,6 +94,20 @@ impl Resets {
 
     /// Begins. Does nothing if there is nothing to do, or if it has begun already.
     pub fn start(&mut self) -> Result<(), KernelError> {
+        self.begin(false)
+    }
+
+    /// Begins to count what could be destroyed, again and again, and destroys nothing.
+    pub fn start_dry(&mut self) -> Result<(), KernelError> {
+        self.begin(true)
+    }
+
+    /// Ends that.
+    pub fn stop_dry(&mut self) -> Result<(), KernelError> {
+        if self.running.as_ref().is_some_and(|running| running.dry) { self.stop() } else { Ok(()) }
+    }
+
+    fn begin(&mut self, dry: bool) -> Result<(), KernelError> {
         if self.jobs.is_empty() || self.running.is_some() {
             return Ok(());
         }
@@ -99,11 +117,11 @@ impl Resets {
         let (mut jobs, lease, told) =
             (std::mem::take(&mut self.jobs), self.lease.clone(), Arc::clone(&self.told));
         let thread = thread::Builder::new().name("kchaos-reset".into()).spawn(move || {
-            run(&mut jobs, &lease, &stopped, &told);
+            run(&mut jobs, &lease, &stopped, &told, dry);
             jobs
         });
         let thread = thread.map_err(KernelError::io("the thread that resets connections"))?;
-        self.running = Some(Running { stop, thread });
+        self.running = Some(Running { stop, thread, dry });
         Ok(())
     }
 
@@ -146,7 +164,7 @@ fn targets(plan: &Plan) -> Vec<(Cgroup, u32)> {
 }
 
 /// Every rule when it is its turn, until it is told to stop or nothing is left to do.
-fn run(jobs: &mut [Job], lease: &LeaseView, stopped: &Receiver<()>, told: &Mutex<Told>) {
+fn run(jobs: &mut [Job], lease: &LeaseView, stopped: &Receiver<()>, told: &Mutex<Told>, dry: bool) {
     while let Some(next) = jobs.iter().filter_map(|job| job.due).min() {
         match stopped.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => {}
@@ -154,8 +172,9 @@ fn run(jobs: &mut [Job], lease: &LeaseView, stopped: &Receiver<()>, told: &Mutex
         }
         let now = Instant::now();
         for job in jobs.iter_mut().filter(|job| job.due.is_some_and(|due| due <= now)) {
-            job.due = job.fault.every.map(|every| following(job.due.unwrap_or(now), every));
-            if let Err(error) = job.round(lease, told) {
+            let every = if dry { Some(DRY_EVERY) } else { job.fault.every };
+            job.due = every.map(|every| following(job.due.unwrap_or(now), every));
+            if let Err(error) = job.round(lease, told, dry) {
                 told.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error.to_string());
                 return;
             }
@@ -175,7 +194,7 @@ fn following(due: Instant, every: Duration) -> Instant {
 
 impl Job {
     /// Looks at every connection of the targets once.
-    fn round(&mut self, lease: &LeaseView, told: &Mutex<Told>) -> io::Result<()> {
+    fn round(&mut self, lease: &LeaseView, told: &Mutex<Told>, dry: bool) -> io::Result<()> {
         if !lease.is_live() {
             return Ok(());
         }
@@ -185,10 +204,13 @@ impl Job {
                 let Some(slot) = slots.get(&connection.cgroup) else { continue };
                 let before = self.gate.clone();
                 // Asked for each: a stopped process that goes on, or a hung run loop, finds it over.
-                let outcome = if lease.is_live() {
-                    self.gate.ask(*slot, self.fault.is_for(connection.ends), monotonic_ns())
-                } else {
-                    Outcome::Lease
+                let matches = self.fault.is_for(connection.ends);
+                let outcome = match lease.is_live() {
+                    // As in `fault/dry.rs`: counted, and not remembered.
+                    true if dry && matches => Outcome::Chance,
+                    true if dry => Outcome::Filtered,
+                    true => self.gate.ask(*slot, matches, monotonic_ns()),
+                    false => Outcome::Lease,
                 };
                 if outcome == Outcome::Injected && !door.destroy(&connection)? {
                     // It has ended by itself in the meantime, and counts for nothing.

@@ -26,7 +26,17 @@ pub fn sentence(judgement: &Judgement) -> String {
     }
 }
 
+/// What does not hold any more comes first: it is worse than anything that moved.
 fn failed(judgement: &Judgement) -> String {
+    if judgement.broken.is_empty() {
+        return moved(judgement);
+    }
+    let names = and(judgement.broken.iter().map(|id| format!("`{id}`")).collect());
+    let does = if judgement.broken.len() == 1 { "does" } else { "do" };
+    format!("after the run {names} {does} not hold")
+}
+
+fn moved(judgement: &Judgement) -> String {
     let fails = |gates: &[GateResult]| gates.iter().any(|gate| gate.verdict == GateVerdict::Fail);
     let failing = |gate: &&GateResult| gate.verdict == GateVerdict::Fail;
     if fails(&judgement.gates) {

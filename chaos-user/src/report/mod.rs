@@ -5,12 +5,15 @@ pub mod claim;
 pub mod json;
 pub mod number;
 pub mod text;
+pub mod watched;
 mod wrap;
 
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
+
+pub use watched::Watched;
 
 use crate::{
     judge::{
@@ -45,6 +48,8 @@ pub struct Facts {
     pub mechanisms: Vec<String>,
     /// What came of faults of system calls; `None` where there are none.
     pub calls: Option<CallReport>,
+    /// What watched over the run.
+    pub watched: Watched,
     /// What was undone at the end.
     pub rollback: Vec<RollbackStep>,
 }
@@ -157,6 +162,9 @@ pub struct Report {
     pub observations: Vec<Observation>,
     /// After injecting.
     pub recovery: Recovery,
+    /// What watched over the run.
+    #[serde(flatten)]
+    pub watched: Watched,
     /// Doubts.
     pub caveats: Vec<Caveat>,
     /// What was undone.
@@ -201,6 +209,7 @@ impl Report {
             control: judgement.control,
             observations: judgement.observations,
             recovery: judgement.recovery,
+            watched: facts.watched,
             caveats,
             rollback: facts.rollback,
         }

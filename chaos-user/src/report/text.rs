@@ -137,6 +137,9 @@ impl Page {
         if let Some(delays) = report.calls.as_ref().and_then(|calls| calls.delays.as_ref()) {
             self.line("delays", &delays.to_string());
         }
+        for (label, text) in report.watched.lines() {
+            self.line(label, &text);
+        }
         if let Some(text) = also_moved(report) {
             self.line("also moved", &text);
         }

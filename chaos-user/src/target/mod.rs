@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod docker;
+pub mod limits;
 pub mod netns;
 pub mod parse;
 pub mod pid;

@@ -3,6 +3,7 @@
 mod bits;
 mod count;
 mod errno;
+mod level;
 mod margin;
 mod name;
 mod net;
@@ -18,6 +19,7 @@ use std::fmt::Write;
 pub use bits::{BitRate, Bytes};
 pub use count::{CountRate, MAX_COUNT, MAX_RATE_PER_S, Occurrences, parse_count, parse_seed, parse_up_to};
 pub use errno::Errno;
+pub use level::{example as example_of_level, parse_level, show_level};
 pub use margin::{parse_confidence, parse_margin, show_margin};
 pub use name::NameSuffix;
 pub use net::{Ports, parse_address, parse_network, show_network};

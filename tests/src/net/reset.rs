@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     Test,
     controller::{self, Running, exit},
+    injection,
     lab::{Cgroup, ELSEWHERE, INSIDE, INSIDE_V6, Lab, OUTSIDE, OUTSIDE_V6},
     safety::hung,
     tests,
@@ -33,7 +34,7 @@ pub fn tests() -> Vec<Test> {
             reset_ends_with_a_killed_controller;
         DESTROY on one kernel: reset_once_leaves_later_connections_alone, reset_comes_back_every_so_often,
             reset_can_be_limited_to_ports_and_peers, reset_takes_a_share, reset_limits_hold,
-            reset_in_a_dry_run_is_only_counted, reset_ends_when_the_run_loop_hangs,
+            reset_in_a_dry_run_is_only_counted, reset_armed_dry_is_only_counted, reset_ends_when_the_run_loop_hangs,
             reset_is_planned_and_proven_in_an_experiment
     ]
 }
@@ -98,6 +99,34 @@ fn reset_ends_both_ends_and_spares_a_neighbour() -> anyhow::Result<()> {
     ensure!(counted == (2, Some(2)), "{}", ended.output);
     spared.lives("after")?;
     Connection::new(&lab, &victim, OUTSIDE)?.lives("after")
+}
+
+/// What could be destroyed is found out again and again, and then it is destroyed.
+fn reset_armed_dry_is_only_counted() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let victim = Victim::start(&lab, &cgroup)?;
+    let mut injection = injection::inject(&cgroup, &[("reset", &[])])?;
+    injection.arm_dry(Duration::from_secs(60))?;
+    let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
+    let until = Instant::now() + SOON;
+    while injection.sample()?.rules[0][0].eligible() == 0 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let dry = injection.sample()?.rules[0][0];
+    ensure!(dry.eligible() > 0 && dry.injected == 0, "{dry:?}");
+    connection.lives("dry")?;
+    injection.arm(Duration::from_secs(60))?;
+    connection.is_reset("meant")?;
+    // It is counted a moment after both ends have heard of it.
+    let until = Instant::now() + SOON;
+    while injection.sample()?.rules[0][0].injected == 0 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let meant = injection.sample()?.rules[0][0];
+    ensure!(meant.injected == 1, "{meant:?}");
+    let rollback = injection.rollback();
+    ensure!(rollback.is_complete(), "{rollback:?}");
+    Ok(())
 }
 
 fn reset_once_leaves_later_connections_alone() -> anyhow::Result<()> {

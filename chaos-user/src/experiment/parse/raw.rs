@@ -33,6 +33,8 @@ pub(super) struct RawSpec {
     #[serde(default, deserialize_with = "given")]
     pub run: Option<Spanned<RawRun>>,
     #[serde(default, deserialize_with = "given")]
+    pub abort_if: Option<Spanned<Vec<Spanned<RawAbortIf>>>>,
+    #[serde(default, deserialize_with = "given")]
     pub max_duration: Option<Text>,
 }
 
@@ -54,6 +56,51 @@ pub(super) struct RawSteadyState {
     pub observe: Option<Many>,
     #[serde(default, deserialize_with = "given")]
     pub gates: Option<Spanned<Vec<Spanned<RawGate>>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub checks: Option<Spanned<Vec<Spanned<RawCheck>>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub invariants: Option<Spanned<Vec<Spanned<RawInvariant>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCheck {
+    #[serde(default, deserialize_with = "given")]
+    pub metric: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub above: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub below: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInvariant {
+    #[serde(default, deserialize_with = "given")]
+    pub id: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub run: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub timeout: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAbortIf {
+    #[serde(default, deserialize_with = "given")]
+    pub metric: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub above: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub below: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub r#for: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub harm: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub control: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub processes: Option<Text>,
 }
 
 #[derive(Deserialize)]
