@@ -39,6 +39,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// What was measured.
     pub recording: Recording,
+    /// What the verdict is made from.
+    pub input: JudgeInput,
     /// What it says.
     pub judgement: Judgement,
     /// What was undone.
@@ -84,9 +86,10 @@ pub async fn run<K: Kernel>(
     let recording = phases::drive(&spec.timing, &scope, &mut injection, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();
-    let mut judgement = judge(&judge_input(spec, &scope, &plan, &recording));
+    let input = judge_input(spec, &scope, &plan, &recording);
+    let mut judgement = judge(&input);
     judgement.observations.retain(|observation| plan.metrics.contains(&observation.metric));
-    Ok(Outcome { scope, plan, recording, judgement, rollback })
+    Ok(Outcome { scope, plan, recording, input, judgement, rollback })
 }
 
 /// Resolves and plans; changes nothing.
