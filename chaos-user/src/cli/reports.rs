@@ -125,7 +125,12 @@ mod tests {
 
     #[test]
     fn one_report_may_go_to_standard_output() {
-        for line in ["x --json", "x --html -", "x --json a.json --junit - --strict", "x --markdown a.md --html b.html"] {
+        for line in [
+            "x --json",
+            "x --html -",
+            "x --json a.json --junit - --strict",
+            "x --markdown a.md --html b.html",
+        ] {
             parse(line).unwrap();
         }
         for line in ["x --json --html -", "x --json - --junit -", "x --markdown - --html -"] {

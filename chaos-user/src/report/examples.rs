@@ -2,7 +2,7 @@
 
 use chaos_common::RuleStats;
 
-use super::{Facts, Report, tests::facts};
+use super::{Facts, PhaseRecord, Report, tests::facts};
 use crate::{
     experiment::hypothesis::{Gate, Margin, Metric},
     judge::{
@@ -20,9 +20,18 @@ pub(super) struct Example {
 
 fn example(name: &'static str, mut input: JudgeInput, change: impl FnOnce(&mut JudgeInput)) -> Example {
     change(&mut input);
-    let phases = if input.design == Design::Hold { facts().phases } else { vec![] };
+    let phases = match input.design {
+        Design::Hold => facts().phases.into_iter().filter_map(|record| measured(record, &input)).collect(),
+        Design::Pulse | Design::Both => vec![],
+    };
     let report = Report::new(Facts { phases, ..facts() }, judge(&input));
     Example { name, report, input }
+}
+
+/// A phase of as many ticks as there are; none if it never began.
+fn measured(record: PhaseRecord, input: &JudgeInput) -> Option<PhaseRecord> {
+    let ticks = input.ticks.iter().filter(|tick| tick.phase == record.phase).count();
+    (ticks > 0).then(|| PhaseRecord { seconds: ticks as f64 + 0.02, ticks, ..record })
 }
 
 const SLOWED: World = World { factor: 0.62, factor_after: 0.85, extra_errors: 0.004, ..World::QUIET };
@@ -52,9 +61,15 @@ pub(super) fn all() -> Vec<Example> {
             input.gates[0].margin = Margin { increase: Some(0.0), decrease: Some(0.0) };
             input.gates[1].margin = Margin { increase: None, decrease: None };
         }),
-        example("pulses", pulses(World { factor: 0.92, ..World::QUIET }), |input| input.blocks[3].ticks.clear()),
+        example("pulses", pulses(World { factor: 0.92, ..World::QUIET }), |input| {
+            input.blocks[3].ticks.clear()
+        }),
         example("pulses-fail", pulses(World { tau: 1.0, sd: 0.03, ..SLOWED }), |_| ()),
-        example("pulses-spilled", pulses(World { spill: 0.7, factor: 0.6, sd: 0.02, ..World::QUIET }), |_| ()),
+        example(
+            "pulses-spilled",
+            pulses(World { spill: 0.7, factor: 0.6, sd: 0.02, ..World::QUIET }),
+            |_| (),
+        ),
         example("no-blocks", pulses(World::QUIET), |input| input.blocks.clear()),
         both(),
         hostile(),
@@ -90,7 +105,8 @@ fn both() -> Example {
 }
 
 /// Names as somebody might give them who wants the reader to run something.
-pub(super) const HOSTILE: &str = "</td><script>alert(\"x\")</script> | `**[a](https://evil.example)**`\n# &amp; @everyone 'b'\u{1}";
+pub(super) const HOSTILE: &str =
+    "</td><script>alert(\"x\")</script> | `**[a](https://evil.example)**`\n# &amp; @everyone 'b'\u{1}";
 
 fn hostile() -> Example {
     let mut example = example("hostile", World::QUIET.input(4), |input| {

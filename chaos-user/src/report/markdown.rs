@@ -29,10 +29,9 @@ impl Page {
         self.blocks.push(format!("## {sign} {word}: {}", escape(&report.name)));
         self.blocks.push(format!("> {}", escape(&report.hypothesis)));
         self.blocks.push(format!("**Claim:** {}.", escape(&report.claim)));
-        // The claim has the first reason.
-        if report.invalid.len() > 1 {
-            self.blocks.push(list(report.invalid.iter().map(|reason| escape(&reason.to_string()))));
-        }
+        // The first reason is the claim. A run that ended early lacks much by itself.
+        let reasons = report.invalid.iter().skip(1).filter(|_| report.verdict == Verdict::Invalid);
+        self.push_list(reasons.map(|reason| escape(&reason.to_string())).collect());
     }
 
     fn gates(&mut self, report: &Report) {
@@ -201,7 +200,10 @@ mod tests {
     fn nothing_from_elsewhere_means_anything() {
         assert_eq!(escape("<img src=x>"), "\\<img src=x\\>");
         assert_eq!(escape("a|b\n# c `d` *e* _f_"), "a\\|b \\# c \\`d\\` \\*e\\* \\_f\\_");
-        assert_eq!(escape("[x](https://evil.example) www.evil.example"), "\\[x\\](https\\://evil.example) www\\.evil.example");
+        assert_eq!(
+            escape("[x](https://evil.example) www.evil.example"),
+            "\\[x\\](https\\://evil.example) www\\.evil.example"
+        );
         assert_eq!(escape("@everyone &amp; $x$ #12"), "@\u{200b}everyone \\&amp; \\$x\\$ \\#12");
         assert_eq!(escape("plain, -1.2 % (or +5)"), "plain, -1.2 % (or +5)");
     }

@@ -12,31 +12,19 @@ const TOP: f64 = 26.0;
 const BOTTOM: f64 = 178.0;
 const HEIGHT: f64 = 220.0;
 
-/// A second of the pulse, in all blocks.
-#[derive(Default)]
-struct Second {
-    points: Vec<Point>,
-}
-
 /// The figure; nothing without pulses.
 pub fn render(id: &str, series: &Series) -> Html {
     let [on, off] = [true, false].map(|on| blocks(series, on));
     let Some(usual) = series.usual().filter(|_| !on.is_empty()) else { return Html::default() };
     let seconds = on.iter().chain(&off).map(|stretch| stretch.seconds).fold(0.0, f64::max);
-    let places = |stretches: &[&Stretch], start_s: f64| -> Vec<Place> {
-        let place = |(second, of): (usize, Second)| {
-            let change = series.change(&of.points, usual)?;
-            Some([start_s + second as f64 + 0.5, number::shown(series.kind, change)])
-        };
-        aligned(stretches).into_iter().enumerate().filter_map(place).collect()
-    };
-    let (during, after) = (places(&on, 0.0), places(&off, seconds));
+    let curves = [changes(series, &on, 0.0, usual), changes(series, &off, seconds, usual)];
     let limits = series.limits().map(|limit| limit.map(|limit| number::shown(series.kind, limit)));
-    let values = during.iter().chain(&after).map(|[_, change]| *change);
+    let values = curves.iter().flatten().map(|[_, change]| *change);
     let height = Scale::over(values.chain(limits.into_iter().flatten()).chain([0.0]), [BOTTOM, TOP], 0.08);
     let time = Scale::over([0.0, 2.0 * seconds], [LEFT, RIGHT], 0.0);
     let title = format!("{} as the fault goes on and off", series.name);
-    let desc = format!("{} blocks with the fault and {} that follow one, second by second", on.len(), off.len());
+    let desc =
+        format!("{} blocks with the fault and {} that follow one, second by second", on.len(), off.len());
     let mut figure = Figure::new(id, HEIGHT, title, desc);
     let stretch = Stretch { part: Part::Block { on: true }, start_s: 0.0, seconds, points: vec![] };
     timeline::shade(&mut figure, &time, &[stretch], [TOP, BOTTOM]);
@@ -46,15 +34,27 @@ pub fn render(id: &str, series: &Series) -> Html {
         figure.text([RIGHT - 4.0, height.at(limit) - 4.0], "small end", "margin");
     }
     timeline::axes(&mut figure, &time, &height, number::unit(series.kind));
-    for part in [during, after] {
-        let part: Vec<Place> = part.iter().map(|[at_s, change]| [time.at(*at_s), height.at(*change)]).collect();
-        let (mut line, mut dots) = (Path::default(), Path::default());
-        line.line(&part);
-        dots.dots(&part);
-        figure.path(&line, "curve");
-        figure.path(&dots, "disc curve-dot");
-    }
+    curves.iter().for_each(|curve| draw(&mut figure, [&time, &height], curve));
     figure.render()
+}
+
+/// The change in each second of these blocks, as it is shown.
+fn changes(series: &Series, blocks: &[&Stretch], start_s: f64, usual: f64) -> Vec<Place> {
+    let place = |(second, points): (usize, Vec<Point>)| {
+        let change = series.change(&points, usual)?;
+        Some([start_s + second as f64 + 0.5, number::shown(series.kind, change)])
+    };
+    aligned(blocks).into_iter().enumerate().filter_map(place).collect()
+}
+
+fn draw(figure: &mut Figure, [time, height]: [&Scale; 2], curve: &[Place]) {
+    let places: Vec<Place> =
+        curve.iter().map(|[at_s, change]| [time.at(*at_s), height.at(*change)]).collect();
+    let (mut line, mut dots) = (Path::default(), Path::default());
+    line.line(&places);
+    dots.dots(&places);
+    figure.path(&line, "curve");
+    figure.path(&dots, "disc curve-dot");
 }
 
 /// The blocks with the fault, or those right after one.
@@ -68,15 +68,15 @@ fn blocks(series: &Series, on: bool) -> Vec<&Stretch> {
 }
 
 /// What happened in each second of all of them.
-fn aligned(stretches: &[&Stretch]) -> Vec<Second> {
-    let mut seconds: Vec<Second> = vec![];
+fn aligned(stretches: &[&Stretch]) -> Vec<Vec<Point>> {
+    let mut seconds: Vec<Vec<Point>> = vec![];
     for (at_s, point) in stretches.iter().flat_map(|stretch| &stretch.points) {
         // Ticks end about on the second.
         let second = (at_s - 0.5).max(0.0) as usize;
         if seconds.len() <= second {
-            seconds.resize_with(second + 1, Second::default);
+            seconds.resize_with(second + 1, Vec::new);
         }
-        seconds[second].points.push(point.clone());
+        seconds[second].push(point.clone());
     }
     seconds
 }

@@ -129,7 +129,9 @@ impl Series {
 
     /// How far the groups usually are apart; `None` if that is not known.
     pub fn usual(&self) -> Option<f64> {
-        apart(self.kind, &self.total(Part::is_usual))
+        let total = self.total(Part::is_usual);
+        let has_both = total.control.count > 0.0 && total.experiment.count > 0.0;
+        apart(self.kind, &total).filter(|_| has_both || self.kind.scale() != Scale::Relative)
     }
 
     /// By how much more the groups are apart in these points than usually, as a change in the metric's own terms.

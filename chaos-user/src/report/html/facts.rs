@@ -80,9 +80,10 @@ pub fn phases(report: &Report) -> Html {
 /// What was undone.
 pub fn rollback(report: &Report) -> Html {
     let said = words("p", &[], &format!("{}.", text::rollback(report)));
-    let rows = report.rollback.iter().map(|step| {
-        vec![step.what.clone(), if step.ok { "done".into() } else { "FAILED".into() }]
-    });
+    let rows = report
+        .rollback
+        .iter()
+        .map(|step| vec![step.what.clone(), if step.ok { "done".into() } else { "FAILED".into() }]);
     section("Rollback", "", [said, table::folded("Each step", &["step", "result"], rows)])
 }
 

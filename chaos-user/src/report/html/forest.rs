@@ -73,7 +73,7 @@ const ROW: f64 = 50.0;
 const TOP: f64 = 22.0;
 /// Shares of the margin that are shown at least and at most; what lies beyond is an arrow.
 const LEAST: f64 = 1.4;
-const MOST: f64 = 4.0;
+const MOST: f64 = 6.0;
 
 /// Interval and estimate of a row, in shares of its margin.
 struct Shares {
@@ -81,20 +81,27 @@ struct Shares {
     ci: [f64; 2],
 }
 
-/// The figure; nothing without rows.
+/// The figure; nothing if no row has anything to draw.
 pub fn render(id: &str, title: &str, rows: &[Row<'_>]) -> Html {
-    if rows.is_empty() {
+    let shares: Vec<Option<Shares>> = rows.iter().map(shares).collect();
+    if shares.iter().all(Option::is_none) {
         return Html::default();
     }
-    let shares: Vec<Option<Shares>> = rows.iter().map(shares).collect();
-    let reach = shares.iter().flatten().flat_map(|share| [share.ci[0].abs(), share.ci[1].abs(), share.at.abs()]);
+    let reach =
+        shares.iter().flatten().flat_map(|share| [share.ci[0].abs(), share.ci[1].abs(), share.at.abs()]);
     let reach = (reach.fold(LEAST, f64::max) * 1.08).min(MOST);
     let axis = Scale::over([-reach, reach], ENDS, 0.0);
     let bottom = TOP + rows.len() as f64 * ROW;
     let desc: Vec<_> = rows.iter().map(|row| format!("{}: {}", row.name, row.words)).collect();
     let mut figure = Figure::new(id, bottom + 44.0, title, desc.join(". "));
-    figure.text([axis.at(-1.0), 12.0], "small mid", "margin");
-    figure.text([axis.at(1.0), 12.0], "small mid", "margin");
+    let has = |side: fn(&Margin) -> Option<f64>| {
+        rows.iter().any(|row| row.both_ways || side(&row.margin).is_some())
+    };
+    for (share, is_there) in [(-1.0, has(|margin| margin.decrease)), (1.0, has(|margin| margin.increase))] {
+        if is_there {
+            figure.text([axis.at(share), 12.0], "small mid", "margin");
+        }
+    }
     for (i, (row, share)) in rows.iter().zip(&shares).enumerate() {
         draw(&mut figure, &axis, row, share.as_ref(), TOP + i as f64 * ROW);
     }
@@ -110,13 +117,16 @@ fn foot(figure: &mut Figure, axis: &Scale, bottom: f64) {
         figure.line([axis.at(tick), bottom], [axis.at(tick), bottom + 4.0], "axis");
         figure.text([axis.at(tick), bottom + 18.0], "small mid", &svg::signed(tick, decimals));
     }
-    figure.text([WIDTH / 2.0, bottom + 36.0], "small mid", "change, in shares of the margin (0: no change, ±1: at the margin)");
+    figure.text(
+        [WIDTH / 2.0, bottom + 36.0],
+        "small mid",
+        "change, in shares of the margin (0: no change, ±1: at the margin)",
+    );
 }
 
 fn draw(figure: &mut Figure, axis: &Scale, row: &Row<'_>, share: Option<&Shares>, top: f64) {
     let (class, y) = (row.state.class(), top + 33.0);
-    figure.text([ENDS[0], top + 15.0], "name", row.name);
-    figure.text([ENDS[1], top + 15.0], "end", &row.words);
+    figure.named([ENDS[0], top + 15.0], row.name, &row.words);
     let side = |given: Option<f64>, limit: f64, end: f64| match given.is_some() || row.both_ways {
         true => axis.at(limit),
         false => end,
@@ -132,24 +142,33 @@ fn draw(figure: &mut Figure, axis: &Scale, row: &Row<'_>, share: Option<&Shares>
         figure.text([axis.at(0.0) + 8.0, y + 4.0], "small", "nothing to draw");
         return;
     };
+    let class = format!("interval {class}");
     let ends = share.ci.map(|end| axis.within(end));
-    figure.line([ends[0], y], [ends[1], y], &format!("interval {class}"));
-    for (share, (end, towards)) in share.ci.iter().zip(ends.into_iter().zip([-1.0, 1.0])) {
-        cap(figure, axis, *share, [end, y], towards, class);
+    figure.line([ends[0], y], [ends[1], y], &class);
+    for (share, end) in share.ci.iter().zip(ends) {
+        cap(figure, axis, *share, [end, y], &class);
     }
-    mark(figure, [axis.within(share.at), y], row.state);
+    let [low, high] = axis.domain();
+    if (low..=high).contains(&share.at) {
+        mark(figure, [axis.at(share.at), y], row.state);
+    } else {
+        // Beyond the figure: the arrow's own place says nothing, so a number does.
+        let (towards, anchor) = if share.at < low { (1.0, "small") } else { (-1.0, "small end") };
+        let at = axis.within(share.at) + towards * 14.0;
+        figure.text([at, y + 4.0], anchor, &format!("{} times the margin", svg::signed(share.at, 1)));
+    }
 }
 
-/// The end of an interval: a bar, or an arrow if it goes on outside the figure.
-fn cap(figure: &mut Figure, axis: &Scale, share: f64, [x, y]: Place, towards: f64, class: &str) {
+/// The end of an interval: a bar, or an arrow if it lies outside the figure.
+fn cap(figure: &mut Figure, axis: &Scale, share: f64, [x, y]: Place, class: &str) {
     let [low, high] = axis.domain();
-    if (low..=high).contains(&share) {
-        figure.line([x, y - 5.0], [x, y + 5.0], &format!("interval {class}"));
-        return;
+    let mut end = Path::default();
+    match share {
+        share if share < low => end.arrow([x, y], -1.0, 6.0),
+        share if share > high => end.arrow([x, y], 1.0, 6.0),
+        _ => end.line(&[[x, y - 5.0], [x, y + 5.0]]),
     }
-    let mut arrow = Path::default();
-    arrow.arrow([x, y], if share < low { -1.0 } else { towards.max(1.0) }, 6.0);
-    figure.path(&arrow, &format!("interval {class}"));
+    figure.path(&end, class);
 }
 
 /// A disc inside, a diamond outside, a ring where neither is shown.

@@ -16,9 +16,9 @@ pub fn render(report: &Report) -> Html {
         words("span", &[("aria-hidden", "true"), ("class", "sign")], sign(report.verdict)),
         words("span", &[], text::verdict_word(report.verdict)),
     ];
-    // The claim of an invalid run is its first reason.
-    let reasons = report.invalid.iter().map(ToString::to_string);
-    let reasons = if report.invalid.len() > 1 { list(reasons) } else { Html::default() };
+    // The first reason is the claim. A run that ended early lacks much by itself.
+    let reasons = report.invalid.iter().skip(1).filter(|_| report.verdict == Verdict::Invalid);
+    let reasons = list(reasons.map(ToString::to_string));
     tag(
         "header",
         &[("class", class)],
@@ -63,7 +63,8 @@ fn sentence(claim: &str) -> String {
 fn summary(report: &Report) -> Html {
     let faults: Vec<_> = report.faults.iter().map(text::in_short).collect();
     let seconds: f64 = report.phases.iter().map(|phase| phase.seconds).sum();
-    let pulses = report.pulses.as_ref().map_or(String::new(), |pulses| format!("{} pairs of blocks", pulses.pairs));
+    let pulses =
+        report.pulses.as_ref().map_or(String::new(), |pulses| format!("{} pairs of blocks", pulses.pairs));
     let lasted = if seconds > 0.0 { number::seconds(seconds) } else { String::new() };
     let group = |members: &[super::super::Member]| {
         members.iter().map(|member| member.target.as_str()).collect::<Vec<_>>().join(", ")
@@ -77,6 +78,7 @@ fn summary(report: &Report) -> Html {
         ("confidence", number::asked(report.confidence)),
     ];
     let facts = facts.iter().filter(|(_, value)| !value.is_empty());
-    let fact = |(name, value): &(&str, String)| tag("div", &[], [words("dt", &[], name), words("dd", &[], value)]);
+    let fact =
+        |(name, value): &(&str, String)| tag("div", &[], [words("dt", &[], name), words("dd", &[], value)]);
     tag("dl", &[], facts.map(fact))
 }

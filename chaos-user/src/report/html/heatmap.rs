@@ -21,8 +21,8 @@ const COLOURS: usize = 7;
 const COLUMNS: usize = 160;
 const LEFT: f64 = 66.0;
 const PANEL: f64 = 150.0;
-const TOPS: [f64; 2] = [30.0, 214.0];
-const HEIGHT: f64 = 452.0;
+const TOPS: [f64; 2] = [30.0, 230.0];
+const HEIGHT: f64 = 468.0;
 
 /// Ticks that are drawn together.
 struct Column {
@@ -40,7 +40,9 @@ pub fn render(id: &str, series: &Series) -> Html {
     let Some([shortest, longest]) = range(&columns) else { return Html::default() };
     let time = Scale::over([0.0, series.end_s()], [LEFT, RIGHT], 0.0);
     let groups = [Group::Control, Group::Experiment];
-    let hits = groups.map(|group| columns.iter().map(|column| hits(column, group, [shortest, longest])).collect::<Vec<_>>());
+    let hits = groups.map(|group| {
+        columns.iter().map(|column| hits(column, group, [shortest, longest])).collect::<Vec<_>>()
+    });
     let most = hits.iter().flatten().flatten().copied().fold(0.0, f64::max);
     let title = format!("Durations of {} in both groups", series.name);
     let mut figure = Figure::new(id, HEIGHT, title, said(series));

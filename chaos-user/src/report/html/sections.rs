@@ -22,7 +22,8 @@ pub fn gates(report: &Report) -> Html {
 
 /// The same by the hold, where there were pulses as well.
 pub fn hold(report: &Report) -> Html {
-    let figure = forest::render("hold", "Change of each gate while the fault was held", &rows(report, &report.hold));
+    let figure =
+        forest::render("hold", "Change of each gate while the fault was held", &rows(report, &report.hold));
     section(
         "While it was held",
         "The same gates, while the fault stayed on.",
@@ -86,7 +87,10 @@ pub fn caveats(report: &Report) -> Html {
 pub fn timelines(series: &[Series]) -> Html {
     let lead = "How much further the groups are apart than without the fault: a dot for each second, a line for ten of them together. \
                 Hatched: the fault was on. Shaded across: the margin.";
-    let figures = series.iter().enumerate().map(|(i, series)| figure(&series.name, timeline::render(&format!("course{i}"), series)));
+    let figures = series
+        .iter()
+        .enumerate()
+        .map(|(i, series)| figure(&series.name, timeline::render(&format!("course{i}"), series)));
     section("In the course of the run", lead, figures)
 }
 
@@ -104,7 +108,8 @@ pub fn durations(series: &[Series]) -> Html {
                 how long everything took, with the same colours for both groups.";
     let timed = series.iter().enumerate().filter(|(_, series)| series.has_durations());
     let figures = timed.map(|(i, series)| {
-        let both = [shift::render(&format!("shift{i}"), series), heatmap::render(&format!("heat{i}"), series)];
+        let both =
+            [shift::render(&format!("shift{i}"), series), heatmap::render(&format!("heat{i}"), series)];
         figure(&series.name, both.into_iter().collect())
     });
     section("Durations", lead, figures)
@@ -113,7 +118,10 @@ pub fn durations(series: &[Series]) -> Html {
 /// All pulses on top of each other.
 pub fn pulses(report: &Report, series: &[Series]) -> Html {
     let Some(pulses) = &report.pulses else { return Html::default() };
-    let figures = series.iter().enumerate().map(|(i, series)| figure(&series.name, aligned::render(&format!("pulse{i}"), series)));
+    let figures = series
+        .iter()
+        .enumerate()
+        .map(|(i, series)| figure(&series.name, aligned::render(&format!("pulse{i}"), series)));
     let lead = "All pulses on top of each other: what the fault does as it goes on, and how soon it is over.";
     let said = words("p", &[], &format!("{}.", text::pulsed(pulses)));
     section("Pulses", lead, std::iter::once(said).chain(figures))
@@ -122,10 +130,15 @@ pub fn pulses(report: &Report, series: &[Series]) -> Html {
 /// Whether the yardstick stood still.
 pub fn control(report: &Report) -> Html {
     let rows: Vec<_> = report.control.iter().filter_map(|control| control_row(report, control)).collect();
-    let figure = forest::render("control", "Change of the control group by itself, fault on against off", &rows);
+    let figure =
+        forest::render("control", "Change of the control group by itself, fault on against off", &rows);
     let lead = "The control group by itself, fault on against off, held against the margin both ways: a yardstick that moves \
                 measures nothing.";
-    section("Control", lead, [figure])
+    let said = match rows.iter().any(|row| row.estimate.is_some()) {
+        false if !rows.is_empty() => words("p", &[], "It was not measured."),
+        _ => Html::default(),
+    };
+    section("Control", lead, [figure, said])
 }
 
 fn control_row<'a>(report: &Report, control: &'a ControlResult) -> Option<Row<'a>> {
@@ -168,7 +181,12 @@ pub fn recovery(report: &Report) -> Html {
     };
     let said = text::recovery(report);
     let (word, rest) = said.split_at(said.find([':', ';']).unwrap_or(said.len()));
-    let said = tag("p", &[], [pill(state, word), plain(rest)]);
+    let rest = rest.trim_start_matches([':', ';', ' ']);
+    let said = tag("p", &[], [pill(state, word), plain(&format!(" {rest}"))]);
     let figure = forest::render("recovery", "What was left after the fault", &rows(report, &recovery.gates));
-    section("Recovery", "The end of the time after the fault, compared with the time before it.", [said, figure])
+    section(
+        "Recovery",
+        "The end of the time after the fault, compared with the time before it.",
+        [said, figure],
+    )
 }

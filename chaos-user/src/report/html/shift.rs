@@ -66,7 +66,8 @@ pub fn render(id: &str, series: &Series) -> Html {
 
 fn quantiles(point: &Point) -> [Option<Both>; QUANTILES.len()] {
     QUANTILES.map(|(q, _)| {
-        let (control, experiment) = (point.control.latency.quantile(q)?, point.experiment.latency.quantile(q)?);
+        let (control, experiment) =
+            (point.control.latency.quantile(q)?, point.experiment.latency.quantile(q)?);
         (control > 0.0).then_some(Both { control, experiment })
     })
 }
@@ -74,7 +75,11 @@ fn quantiles(point: &Point) -> [Option<Both>; QUANTILES.len()] {
 fn axes(figure: &mut Figure, across: &Scale, height: &Scale) {
     let (ticks, decimals) = height.ticks(5.0);
     for tick in ticks {
-        figure.line([LEFT, height.at(tick)], [RIGHT, height.at(tick)], if tick == 0.0 { "zero" } else { "grid" });
+        figure.line(
+            [LEFT, height.at(tick)],
+            [RIGHT, height.at(tick)],
+            if tick == 0.0 { "zero" } else { "grid" },
+        );
         figure.text([LEFT - 6.0, height.at(tick) + 4.0], "small end", &svg::signed(tick, decimals));
     }
     figure.text([LEFT - 6.0, TOP - 12.0], "small end", "%");

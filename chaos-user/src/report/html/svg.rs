@@ -21,7 +21,12 @@ pub struct Figure {
 
 impl Figure {
     /// Without shapes. The id is unique on the page.
-    pub fn new(id: impl Into<String>, height: f64, title: impl Into<String>, desc: impl Into<String>) -> Self {
+    pub fn new(
+        id: impl Into<String>,
+        height: f64,
+        title: impl Into<String>,
+        desc: impl Into<String>,
+    ) -> Self {
         let shapes = Html::default();
         Self { id: id.into(), title: title.into(), desc: desc.into(), height, shapes, has_hatch: false }
     }
@@ -71,6 +76,13 @@ impl Figure {
         self.push(words("text", &[("class", class), ("x", &x), ("y", &y)], content));
     }
 
+    /// A name, and what there is to say about it.
+    pub fn named(&mut self, at: Place, name: &str, said: &str) {
+        let [x, y] = at.map(px);
+        let parts = [words("tspan", &[("class", "name")], name), words("tspan", &[("dx", "12")], said)];
+        self.push(tag("text", &[("x", &x), ("y", &y)], parts));
+    }
+
     /// A line or an area; nothing if it has no points.
     pub fn path(&mut self, path: &Path, class: &str) {
         if !path.0.is_empty() {
@@ -102,9 +114,14 @@ impl Figure {
             ("role", "img"),
             ("aria-labelledby", &by),
         ];
-        let named = [words("title", &[("id", &title)], &self.title), words("desc", &[("id", &desc)], &self.desc)];
+        let named =
+            [words("title", &[("id", &title)], &self.title), words("desc", &[("id", &desc)], &self.desc)];
         let svg = tag("svg", svg, named.into_iter().chain([self.shapes]));
-        tag("div", &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-label", &self.title)], [svg])
+        tag(
+            "div",
+            &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-label", &self.title)],
+            [svg],
+        )
     }
 }
 
@@ -208,13 +225,21 @@ impl Scale {
 /// The least of 1, 2, 5, 10, … that is not less.
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
-    [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|step| *step >= least * 0.999).unwrap_or(10.0 * power)
+    [1.0, 2.0, 5.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|step| *step >= least * 0.999)
+        .unwrap_or(10.0 * power)
 }
 
 /// A signed number with so many decimals; nothing has no sign.
 pub fn signed(value: f64, decimals: usize) -> String {
     let text = format!("{value:+.decimals$}");
-    if text.trim_start_matches(['+', '-', '0', '.']).is_empty() { "0".into() } else { text.replace('-', "−") }
+    if text.trim_start_matches(['+', '-', '0', '.']).is_empty() {
+        "0".into()
+    } else {
+        text.replace('-', "−")
+    }
 }
 
 #[cfg(test)]

@@ -64,13 +64,20 @@ fn every_page_is_well_formed_and_needs_nothing_from_elsewhere() {
     for (name, page) in pages() {
         well_formed(&page);
         for element in elements(&page) {
-            let loads = ["script", "link", "img", "iframe", "object", "embed", "image", "use", "foreignObject", "a"];
+            let loads =
+                ["script", "link", "img", "iframe", "object", "embed", "image", "use", "foreignObject", "a"];
             assert!(!loads.contains(&element.as_str()), "{name}: <{element}>");
         }
         for (element, key, value) in attributes(&page) {
             let is_namespace = key == "xmlns" && value == "http://www.w3.org/2000/svg";
-            assert!(is_namespace || !value.contains("://") || value.contains("evil.example"), "{name}: {element} {key}={value}");
-            assert!(!key.starts_with("on") && !["src", "href", "style"].contains(&key.as_str()), "{name}: {element} {key}");
+            assert!(
+                is_namespace || !value.contains("://") || value.contains("evil.example"),
+                "{name}: {element} {key}={value}"
+            );
+            assert!(
+                !key.starts_with("on") && !["src", "href", "style"].contains(&key.as_str()),
+                "{name}: {element} {key}"
+            );
             let local = !value.contains("url(") || value.starts_with("url(#");
             assert!(local, "{name}: {element} {key}={value}");
         }
@@ -85,7 +92,10 @@ fn every_number_in_a_figure_is_one() {
     for (name, page) in pages() {
         for (element, key, value) in attributes(&page) {
             let is_length = numbers.contains(&key.as_str());
-            assert!(!is_length || value.parse::<f64>().is_ok_and(f64::is_finite), "{name}: {element} {key}={value}");
+            assert!(
+                !is_length || value.parse::<f64>().is_ok_and(f64::is_finite),
+                "{name}: {element} {key}={value}"
+            );
             let is_path = matches!(key.as_str(), "d" | "viewBox");
             assert!(!is_path || !value.contains(['N', 'i', 'n', 'e']), "{name}: {element} {key}={value}");
             if matches!(key.as_str(), "width" | "height") {
@@ -102,17 +112,23 @@ fn every_number_in_a_figure_is_one() {
 fn every_figure_says_what_it_shows_and_ids_are_unique() {
     for (name, page) in pages() {
         let attributes = attributes(&page);
-        let mut ids: Vec<_> = attributes.iter().filter(|(_, key, _)| key == "id").map(|(.., id)| id).collect();
+        let mut ids: Vec<_> =
+            attributes.iter().filter(|(_, key, _)| key == "id").map(|(.., id)| id).collect();
         let all = ids.len();
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), all, "{name}");
-        let named = attributes.iter().filter(|(element, key, _)| element == "svg" && key == "aria-labelledby");
+        let named =
+            attributes.iter().filter(|(element, key, _)| element == "svg" && key == "aria-labelledby");
         for (.., by) in named {
             assert!(by.split(' ').all(|id| ids.iter().any(|known| *known == id)), "{name}: {by}");
         }
         let figures = page.matches("<svg").count();
-        assert_eq!((page.matches("<desc").count(), page.matches("role=\"img\"").count()), (figures, figures), "{name}");
+        assert_eq!(
+            (page.matches("<desc").count(), page.matches("role=\"img\"").count()),
+            (figures, figures),
+            "{name}"
+        );
     }
 }
 
@@ -225,7 +241,8 @@ fn durations_are_drawn() {
 #[test]
 fn pages_to_look_at() {
     let Some(folder) = std::env::var_os("KCHAOS_EXAMPLES") else { return };
-    let write = |name: &str, page: &str| fs::write(Path::new(&folder).join(format!("{name}.html")), page).unwrap();
+    let write =
+        |name: &str, page: &str| fs::write(Path::new(&folder).join(format!("{name}.html")), page).unwrap();
     let mut sizes = String::new();
     for (name, page) in pages() {
         writeln!(sizes, "{name}: {} bytes", page.len()).unwrap();

@@ -17,18 +17,22 @@ const BOTTOM: f64 = HEIGHT - 42.0;
 
 /// So many ticks make a point of the line.
 const WINDOW: usize = 10;
+const MOST_DOTS: usize = 1200;
 /// Of the single ticks so many, as a share, may lie above and below what is shown.
 const HIDDEN: f64 = 0.02;
 
 /// Changes and when they were.
-pub(super) type Changes = Vec<Place>;
+type Changes = Vec<Place>;
 
 /// The figure; nothing without anything to draw.
 pub fn render(id: &str, series: &Series) -> Html {
     let Some(usual) = series.usual() else { return Html::default() };
-    let each: Vec<Changes> = series.stretches.iter().map(|stretch| changes(series, stretch, 1, usual)).collect();
-    let smooth: Vec<Changes> =
-        series.stretches.iter().map(|stretch| changes(series, stretch, window(stretch), usual)).collect();
+    let of_all = |window: &dyn Fn(&Stretch) -> usize| -> Vec<Changes> {
+        let of = |stretch| changes(series, stretch, window(stretch), together(series), usual);
+        series.stretches.iter().map(of).collect()
+    };
+    let each = of_all(&|_| together(series));
+    let smooth = of_all(&|stretch| window(stretch).max(together(series)));
     if smooth.iter().all(Vec::is_empty) {
         return Html::default();
     }
@@ -38,7 +42,8 @@ pub fn render(id: &str, series: &Series) -> Html {
     let values = smooth.iter().flatten().map(|[_, change]| *change).chain(usual_range(&each));
     let values = values.chain(limits.into_iter().flatten()).chain([0.0]);
     let height = Scale::over(values.map(shown), [BOTTOM, TOP], 0.08);
-    let mut figure = Figure::new(id, HEIGHT, format!("{} in the course of the run", series.name), said(series, usual));
+    let mut figure =
+        Figure::new(id, HEIGHT, format!("{} in the course of the run", series.name), said(series, usual));
     shade(&mut figure, &time, &series.stretches, [TOP, BOTTOM]);
     band(&mut figure, &height, series);
     axes(&mut figure, &time, &height, number::unit(series.kind));
@@ -59,10 +64,8 @@ fn said(series: &Series, usual: f64) -> String {
         let change = series.change([&series.total(is)], usual)?;
         Some(format!("{name} {}", number::change(series.kind, change)))
     };
-    let parts = [
-        of("with the fault", &Part::is_on),
-        of("after it", &|part| part == Part::Phase(Phase::Recover)),
-    ];
+    let parts =
+        [of("with the fault", &Part::is_on), of("after it", &|part| part == Part::Phase(Phase::Recover))];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     format!("How much further the groups are apart than without the fault, each second: {}", parts.join(", "))
 }
@@ -72,15 +75,21 @@ fn window(stretch: &Stretch) -> usize {
     WINDOW.min(stretch.points.len() / 3).max(1)
 }
 
-/// Changes of so many ticks added up, rolling.
-pub(super) fn changes(series: &Series, stretch: &Stretch, window: usize, usual: f64) -> Changes {
+/// So many ticks make a dot: one, unless there are more than anybody could tell apart.
+fn together(series: &Series) -> usize {
+    let ticks: usize = series.stretches.iter().map(|stretch| stretch.points.len()).sum();
+    ticks.div_ceil(MOST_DOTS).max(1)
+}
+
+/// Changes of so many ticks added up, each so many ticks after the one before.
+fn changes(series: &Series, stretch: &Stretch, window: usize, step: usize, usual: f64) -> Changes {
     let change = |ticks: &[(f64, crate::steady::summary::Point)]| {
         let (first, last) = (ticks.first()?, ticks.last()?);
         let at_s = f64::midpoint(first.0 - first.1.seconds, last.0);
         let change = series.change(ticks.iter().map(|(_, point)| point), usual)?;
         Some([stretch.start_s + at_s, change])
     };
-    stretch.points.windows(window).filter_map(change).collect()
+    stretch.points.windows(window).step_by(step).filter_map(change).collect()
 }
 
 /// Between which values most single ticks lie.
@@ -118,14 +127,18 @@ fn band(figure: &mut Figure, height: &Scale, series: &Series) {
     if limits == [None, None] {
         return;
     }
-    let at = |limit: Option<f64>, open: f64| limit.map_or(open, |limit| height.at(number::shown(series.kind, limit)));
+    let at = |limit: Option<f64>, open: f64| {
+        limit.map_or(open, |limit| height.at(number::shown(series.kind, limit)))
+    };
     let [low, high] = [at(limits[0], BOTTOM), at(limits[1], TOP)];
     figure.rect([LEFT, high], [RIGHT, low], "band");
-    for (limit, y, above) in [(limits[0], low, 13.0), (limits[1], high, -4.0)] {
+    let lower = if low + 16.0 > BOTTOM { -5.0 } else { 14.0 };
+    let upper = if high - 16.0 < TOP { 14.0 } else { -5.0 };
+    for (limit, y, away) in [(limits[0], low, lower), (limits[1], high, upper)] {
         let Some(limit) = limit else { continue };
         figure.line([LEFT, y], [RIGHT, y], "limit");
         let words = format!("margin {}", number::change(series.kind, limit));
-        figure.text([RIGHT - 4.0, y + above], "small end", &words);
+        figure.text([RIGHT - 4.0, y + away], "small end", &words);
     }
 }
 
@@ -135,7 +148,11 @@ pub(super) fn axes(figure: &mut Figure, time: &Scale, height: &Scale, unit: &str
     let (top, bottom) = (height.at(high), height.at(low));
     let (ticks, decimals) = height.ticks(5.0);
     for tick in ticks {
-        figure.line([LEFT, height.at(tick)], [RIGHT, height.at(tick)], if tick == 0.0 { "zero" } else { "grid" });
+        figure.line(
+            [LEFT, height.at(tick)],
+            [RIGHT, height.at(tick)],
+            if tick == 0.0 { "zero" } else { "grid" },
+        );
         figure.text([LEFT - 6.0, height.at(tick) + 4.0], "small end", &svg::signed(tick, decimals));
     }
     figure.text([LEFT - 6.0, top - 8.0], "small end", unit);
