@@ -31,7 +31,7 @@ fn example(name: &'static str, mut input: JudgeInput, change: impl FnOnce(&mut J
 /// A phase of as many ticks as there are; none if it never began.
 fn measured(record: PhaseRecord, input: &JudgeInput) -> Option<PhaseRecord> {
     let ticks = input.ticks.iter().filter(|tick| tick.phase == record.phase).count();
-    (ticks > 0).then(|| PhaseRecord { seconds: ticks as f64 + 0.02, ticks, ..record })
+    (ticks > 0).then_some(PhaseRecord { seconds: ticks as f64 + 0.02, ticks, ..record })
 }
 
 const SLOWED: World = World { factor: 0.62, factor_after: 0.85, extra_errors: 0.004, ..World::QUIET };

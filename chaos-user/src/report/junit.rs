@@ -121,7 +121,9 @@ fn gate_words(gate: &GateResult) -> String {
     match &gate.estimate {
         Some(effect) => {
             let (change, interval) = (number::change(effect.kind, effect.change), text::interval(effect));
-            format!("{change} {interval}, margin {margin}: {}", text::bound(gate))
+            let bound = text::bound(gate);
+            let bound = if bound == "–" { String::new() } else { format!(": {bound}") };
+            format!("{change} {interval}, margin {margin}{bound}")
         }
         None => format!("not measured, margin {margin}"),
     }

@@ -3,6 +3,7 @@
 use super::{
     course::{Part, Series, Stretch},
     svg::{Figure, Path, Place, Scale},
+    table,
     tag::Html,
     timeline::{self, LEFT, RIGHT},
 };
@@ -35,7 +36,21 @@ pub fn render(id: &str, series: &Series) -> Html {
     }
     timeline::axes(&mut figure, &time, &height, number::unit(series.kind));
     curves.iter().for_each(|curve| draw(&mut figure, [&time, &height], curve));
-    figure.render()
+    [figure.render(), numbers(series, &curves)].into_iter().collect()
+}
+
+/// The same in a table, by second.
+fn numbers(series: &Series, [on, off]: &[Vec<Place>; 2]) -> Html {
+    let unit = number::unit(series.kind);
+    let cell =
+        |place: Option<&Place>| place.map_or("–".into(), |[_, change]| format!("{change:+.2} {unit}"));
+    let row = |second: usize| vec![(second + 1).to_string(), cell(on.get(second)), cell(off.get(second))];
+    let rows = (0..on.len().max(off.len())).map(row);
+    table::folded(
+        &format!("Numbers of {}, by second", series.name),
+        &["second", "fault on", "fault off"],
+        rows,
+    )
 }
 
 /// The change in each second of these blocks, as it is shown.

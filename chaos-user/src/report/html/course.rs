@@ -136,7 +136,20 @@ impl Series {
 
     /// By how much more the groups are apart in these points than usually, as a change in the metric's own terms.
     pub fn change<'a>(&self, points: impl IntoIterator<Item = &'a Point>, usual: f64) -> Option<f64> {
-        let theta = apart(self.kind, &Point::sum(points))? - usual;
+        self.as_change(apart(self.kind, &Point::sum(points))? - usual)
+    }
+
+    /// What the control group usually does; `None` if it does nothing.
+    pub fn control_usual(&self) -> Option<f64> {
+        self.usual().and_then(|_| statistic(self.kind, Group::Control, &self.total(Part::is_usual)))
+    }
+
+    /// How much more the control group does in these points than usually.
+    pub fn control_change<'a>(&self, points: impl IntoIterator<Item = &'a Point>, usual: f64) -> Option<f64> {
+        self.as_change(statistic(self.kind, Group::Control, &Point::sum(points))? - usual)
+    }
+
+    fn as_change(&self, theta: f64) -> Option<f64> {
         let change = if self.kind.scale() == Scale::Relative { theta.exp_m1() } else { theta };
         change.is_finite().then_some(change)
     }
@@ -152,7 +165,11 @@ impl Series {
 
 /// How far the groups are apart, on the scale on which they are compared.
 fn apart(kind: Kind, point: &Point) -> Option<f64> {
-    let of = |group| Some(score::Cell::merged(kind, score::side(group, point).clone())?.statistic());
-    let apart = of(Group::Experiment)? - of(Group::Control)?;
-    apart.is_finite().then_some(apart)
+    Some(statistic(kind, Group::Experiment, point)? - statistic(kind, Group::Control, point)?)
+}
+
+/// What a group did, on that scale.
+fn statistic(kind: Kind, group: Group, point: &Point) -> Option<f64> {
+    let statistic = score::Cell::merged(kind, score::side(group, point).clone())?.statistic();
+    statistic.is_finite().then_some(statistic)
 }

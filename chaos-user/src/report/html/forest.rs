@@ -102,6 +102,7 @@ pub fn render(id: &str, title: &str, rows: &[Row<'_>]) -> Html {
             figure.text([axis.at(share), 12.0], "small mid", "margin");
         }
     }
+    figure.line([axis.at(0.0), TOP - 4.0], [axis.at(0.0), bottom], "zero");
     for (i, (row, share)) in rows.iter().zip(&shares).enumerate() {
         draw(&mut figure, &axis, row, share.as_ref(), TOP + i as f64 * ROW);
     }
@@ -111,7 +112,6 @@ pub fn render(id: &str, title: &str, rows: &[Row<'_>]) -> Html {
 
 fn foot(figure: &mut Figure, axis: &Scale, bottom: f64) {
     figure.line([ENDS[0], bottom], [ENDS[1], bottom], "axis");
-    figure.line([axis.at(0.0), TOP - 4.0], [axis.at(0.0), bottom], "zero");
     let (ticks, decimals) = axis.ticks(6.0);
     for tick in ticks {
         figure.line([axis.at(tick), bottom], [axis.at(tick), bottom + 4.0], "axis");
@@ -139,7 +139,7 @@ fn draw(figure: &mut Figure, axis: &Scale, row: &Row<'_>, share: Option<&Shares>
         }
     }
     let Some(share) = share else {
-        figure.text([axis.at(0.0) + 8.0, y + 4.0], "small", "nothing to draw");
+        figure.text([axis.at(0.0) + 8.0, y + 4.0], "small", "nothing that can be drawn over its margin");
         return;
     };
     let class = format!("interval {class}");
@@ -201,6 +201,6 @@ fn shares(row: &Row<'_>) -> Option<Shares> {
     let (down, up) = (unit(low, high), unit(high, low));
     let share = |theta: f64| theta / if theta < 0.0 { down } else { up };
     let shares = Shares { at: share(effect.theta), ci: effect.theta_ci.map(share) };
-    let finite = [shares.at, shares.ci[0], shares.ci[1]].iter().all(|share| share.is_finite());
+    let finite = [down, up, shares.at, shares.ci[0], shares.ci[1]].iter().all(|number| number.is_finite());
     finite.then_some(shares)
 }

@@ -8,6 +8,7 @@ mod head;
 mod heatmap;
 mod sections;
 mod shift;
+mod strip;
 mod svg;
 mod table;
 mod tag;
@@ -58,7 +59,7 @@ fn body(report: &Report, series: &[Series]) -> Html {
         sections::durations(series),
         sections::pulses(report, series),
         sections::hold(report),
-        sections::control(report),
+        sections::control(report, series),
         sections::recovery(report),
         facts::faults(report),
         facts::moved(report),

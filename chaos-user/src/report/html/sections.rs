@@ -4,7 +4,7 @@ use super::{
     aligned,
     course::Series,
     forest::{self, Row, State},
-    heatmap, list, section, shift, table,
+    heatmap, list, section, shift, strip, table,
     tag::{Html, tag, text as plain, words},
     timeline,
 };
@@ -104,7 +104,7 @@ fn figure(name: &str, figure: Html) -> Html {
 
 /// Where gates are made of durations, their distributions.
 pub fn durations(series: &[Series]) -> Html {
-    let lead = "Below, where in the distribution the groups differ, from the fastest tenth to the slowest thousandth; and \
+    let lead = "Where in the distribution the groups differ, from the fastest tenth to the slowest thousandth; and \
                 how long everything took, with the same colours for both groups.";
     let timed = series.iter().enumerate().filter(|(_, series)| series.has_durations());
     let figures = timed.map(|(i, series)| {
@@ -128,17 +128,20 @@ pub fn pulses(report: &Report, series: &[Series]) -> Html {
 }
 
 /// Whether the yardstick stood still.
-pub fn control(report: &Report) -> Html {
+pub fn control(report: &Report, series: &[Series]) -> Html {
     let rows: Vec<_> = report.control.iter().filter_map(|control| control_row(report, control)).collect();
     let figure =
         forest::render("control", "Change of the control group by itself, fault on against off", &rows);
     let lead = "The control group by itself, fault on against off, held against the margin both ways: a yardstick that moves \
-                measures nothing.";
+                measures nothing. Below, in the course of the run: discs with the fault, rings without.";
     let said = match rows.iter().any(|row| row.estimate.is_some()) {
         false if !rows.is_empty() => words("p", &[], "It was not measured."),
         _ => Html::default(),
     };
-    section("Control", lead, [figure, said])
+    let strips = series.iter().enumerate();
+    let strips =
+        strips.map(|(i, series)| self::figure(&series.name, strip::render(&format!("strip{i}"), series)));
+    section("Control", lead, [figure, said].into_iter().chain(strips))
 }
 
 fn control_row<'a>(report: &Report, control: &'a ControlResult) -> Option<Row<'a>> {

@@ -160,7 +160,7 @@ fn figures_are_there_where_there_is_something_to_draw() {
         let Example { report, input, .. } = named(name);
         render(&report, &input).contains(&format!("id=\"{id}-title\""))
     };
-    for id in ["gates", "course0", "course1", "control", "recovery"] {
+    for id in ["gates", "course0", "course1", "control", "strip1", "recovery"] {
         assert!(has("pass", id), "{id}");
     }
     for id in ["gates", "course0", "pulse0", "control"] {
@@ -168,6 +168,7 @@ fn figures_are_there_where_there_is_something_to_draw() {
     }
     assert!(has("both", "hold") && has("both", "pulse1"));
     assert!(!has("pass", "pulse0") && !has("pass", "hold") && !has("pass", "shift0"));
+    assert!(!has("nothing-measured", "gates") && !has("nothing-measured", "strip0"));
     assert!(!has("aborted-at-once", "course0") && !has("nothing-measured", "course0"));
     assert!(has("ten-gates", "course9"));
 }

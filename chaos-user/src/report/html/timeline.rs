@@ -4,6 +4,7 @@
 use super::{
     course::{Part, Series, Stretch},
     svg::{self, Figure, Path, Place, Scale, WIDTH},
+    table,
     tag::Html,
 };
 use crate::{report::number, steady::sample::Phase};
@@ -55,7 +56,33 @@ pub fn render(id: &str, series: &Series) -> Html {
     let mut line = Path::default();
     smooth.iter().for_each(|part| line.line(&part.iter().map(place).collect::<Vec<_>>()));
     figure.clipped(corners, &line, "curve");
-    figure.render()
+    band_labels(&mut figure, &height, series);
+    [figure.render(), numbers(series, usual)].into_iter().collect()
+}
+
+/// The same in a table, by stretch.
+fn numbers(series: &Series, usual: f64) -> Html {
+    let row = |stretch: &Stretch| {
+        let change = series.change(stretch.points.iter().map(|(_, point)| point), usual);
+        vec![
+            name(stretch.part).to_owned(),
+            number::seconds(stretch.start_s),
+            number::seconds(stretch.seconds),
+            change.map_or("–".into(), |change| number::change(series.kind, change)),
+        ]
+    };
+    let rows = series.stretches.iter().map(row);
+    table::folded(&format!("Numbers of {}", series.name), &["part", "began after", "took", "change"], rows)
+}
+
+const fn name(part: Part) -> &'static str {
+    match part {
+        Part::Phase(Phase::Baseline) => "before",
+        Part::Phase(Phase::Inject) => "fault on",
+        Part::Phase(Phase::Recover) => "after",
+        Part::Block { on: true } => "on",
+        Part::Block { on: false } => "off",
+    }
 }
 
 /// In words: the mean of each kind of part.
@@ -109,17 +136,20 @@ pub(super) fn shade(figure: &mut Figure, time: &Scale, stretches: &[Stretch], [t
             figure.hatched([from, top], [to, bottom], "on");
             figure.line([from, top], [to, top], "on-bar");
         }
-        let name = match stretch.part {
-            Part::Phase(Phase::Baseline) => "before",
-            Part::Phase(Phase::Inject) => "fault on",
-            Part::Phase(Phase::Recover) => "after",
-            Part::Block { on: true } => "on",
-            Part::Block { on: false } => "",
-        };
+        // A short name is enough where the hatching says the same.
+        let name = name(stretch.part);
         if to - from > 8.0 * name.len() as f64 {
             figure.text([f64::midpoint(from, to), top - 8.0], "small mid", name);
         }
     }
+}
+
+/// Where the margin ends, in the figure; at its border where there is no margin.
+fn band_ends(height: &Scale, series: &Series) -> [f64; 2] {
+    let [low, high] = series.limits();
+    let at =
+        |limit: Option<f64>, open| limit.map_or(open, |limit| height.at(number::shown(series.kind, limit)));
+    [at(low, BOTTOM), at(high, TOP)]
 }
 
 fn band(figure: &mut Figure, height: &Scale, series: &Series) {
@@ -127,18 +157,22 @@ fn band(figure: &mut Figure, height: &Scale, series: &Series) {
     if limits == [None, None] {
         return;
     }
-    let at = |limit: Option<f64>, open: f64| {
-        limit.map_or(open, |limit| height.at(number::shown(series.kind, limit)))
-    };
-    let [low, high] = [at(limits[0], BOTTOM), at(limits[1], TOP)];
-    figure.rect([LEFT, high], [RIGHT, low], "band");
+    let ends = band_ends(height, series);
+    figure.rect([LEFT, ends[1]], [RIGHT, ends[0]], "band");
+    for (_, y) in limits.iter().zip(ends).filter(|(limit, _)| limit.is_some()) {
+        figure.line([LEFT, y], [RIGHT, y], "limit");
+    }
+}
+
+/// Outside of the band if there is room, else inside. Drawn last, as the line may go there.
+fn band_labels(figure: &mut Figure, height: &Scale, series: &Series) {
+    let [low, high] = band_ends(height, series);
     let lower = if low + 16.0 > BOTTOM { -5.0 } else { 14.0 };
     let upper = if high - 16.0 < TOP { 14.0 } else { -5.0 };
-    for (limit, y, away) in [(limits[0], low, lower), (limits[1], high, upper)] {
+    for (limit, y) in series.limits().into_iter().zip([low + lower, high + upper]) {
         let Some(limit) = limit else { continue };
-        figure.line([LEFT, y], [RIGHT, y], "limit");
         let words = format!("margin {}", number::change(series.kind, limit));
-        figure.text([RIGHT - 4.0, y + away], "small end", &words);
+        figure.text([RIGHT - 4.0, y], "small end", &words);
     }
 }
 
