@@ -16,7 +16,6 @@ pub struct Figure {
     desc: String,
     height: f64,
     shapes: Html,
-    has_hatch: bool,
 }
 
 impl Figure {
@@ -27,8 +26,7 @@ impl Figure {
         title: impl Into<String>,
         desc: impl Into<String>,
     ) -> Self {
-        let shapes = Html::default();
-        Self { id: id.into(), title: title.into(), desc: desc.into(), height, shapes, has_hatch: false }
+        Self { id: id.into(), title: title.into(), desc: desc.into(), height, shapes: Html::default() }
     }
 
     /// Puts a shape on top.
@@ -54,20 +52,9 @@ impl Figure {
     /// The same, hatched, so that it is told from its surroundings without colours too.
     pub fn hatched(&mut self, one: Place, other: Place, class: &str) {
         self.rect(one, other, class);
-        let id = format!("{}-hatch", self.id);
-        if !self.has_hatch {
-            self.has_hatch = true;
-            let stroke = leaf("path", &[("class", "hatch"), ("d", "M0 8L8 0")]);
-            let size: Attributes<'_> =
-                &[("id", &id), ("width", "8"), ("height", "8"), ("patternUnits", "userSpaceOnUse")];
-            self.push(tag("pattern", size, [stroke]));
-        }
-        let [x, y] = [0, 1].map(|i| px(one[i].min(other[i])));
-        let [width, height] = [0, 1].map(|i| px((one[i] - other[i]).abs()));
-        let fill = format!("url(#{id})");
-        let place: Attributes<'_> =
-            &[("fill", &fill), ("x", &x), ("y", &y), ("width", &width), ("height", &height)];
-        self.push(leaf("rect", place));
+        let mut strokes = Path::default();
+        strokes.hatch(one, other);
+        self.path(&strokes, "hatch");
     }
 
     /// A text. The class says which end of it is at the place: nothing, `mid` or `end`.
@@ -157,6 +144,18 @@ impl Path {
     pub fn rect(&mut self, one: Place, other: Place) {
         let ([x, y], [width, height]) = (one.map(px), [0, 1].map(|i| px(other[i] - one[i])));
         self.0 += &format!("M{x} {y}h{width}v{height}h-{width}z");
+    }
+
+    /// Rising strokes between two corners, left to right and top to bottom. Not a pattern, of which printers make a picture.
+    pub fn hatch(&mut self, [left, top]: Place, [right, bottom]: Place) {
+        const APART: f64 = 8.0;
+        let strokes = ((right - left + bottom - top) / APART).clamp(0.0, 1e4) as usize;
+        for stroke in 1..=strokes {
+            // On a stroke x + y is the same everywhere.
+            let sum = left + top + stroke as f64 * APART;
+            let [from, to] = [left.max(sum - bottom), right.min(sum - top)];
+            self.line(&[[from, sum - from], [to, sum - to]]);
+        }
     }
 
     /// A diamond around a place.

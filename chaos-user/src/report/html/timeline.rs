@@ -25,7 +25,7 @@ const HIDDEN: f64 = 0.02;
 /// Changes and when they were.
 type Changes = Vec<Place>;
 
-/// The figure; nothing without anything to draw.
+/// The figure and its numbers; nothing without anything to draw.
 pub fn render(id: &str, series: &Series) -> Html {
     let Some(usual) = series.usual() else { return Html::default() };
     let of_all = |window: &dyn Fn(&Stretch) -> usize| -> Vec<Changes> {
@@ -37,27 +37,30 @@ pub fn render(id: &str, series: &Series) -> Html {
     if smooth.iter().all(Vec::is_empty) {
         return Html::default();
     }
-    let time = Scale::over([0.0, series.end_s()], [LEFT, RIGHT], 0.0);
-    let shown = |change: f64| number::shown(series.kind, change);
-    let limits = series.limits();
-    let values = smooth.iter().flatten().map(|[_, change]| *change).chain(usual_range(&each));
-    let values = values.chain(limits.into_iter().flatten()).chain([0.0]);
-    let height = Scale::over(values.map(shown), [BOTTOM, TOP], 0.08);
-    let mut figure =
-        Figure::new(id, HEIGHT, format!("{} in the course of the run", series.name), said(series, usual));
-    shade(&mut figure, &time, &series.stretches, [TOP, BOTTOM]);
-    band(&mut figure, &height, series);
-    axes(&mut figure, &time, &height, number::unit(series.kind));
-    let place = |[at_s, change]: &Place| [time.at(*at_s), height.at(shown(*change))];
-    let corners = [[LEFT, TOP], [RIGHT, BOTTOM]];
-    let mut dots = Path::default();
-    each.iter().for_each(|part| dots.dots(&part.iter().map(place).collect::<Vec<_>>()));
-    figure.clipped(corners, &dots, "dots");
-    let mut line = Path::default();
-    smooth.iter().for_each(|part| line.line(&part.iter().map(place).collect::<Vec<_>>()));
-    figure.clipped(corners, &line, "curve");
-    band_labels(&mut figure, &height, series);
+    let title = format!("{} in the course of the run", series.name);
+    let mut figure = Figure::new(id, HEIGHT, title, said(series, usual));
+    draw(&mut figure, series, &each, &smooth);
     [figure.render(), numbers(series, usual)].into_iter().collect()
+}
+
+fn draw(figure: &mut Figure, series: &Series, each: &[Changes], smooth: &[Changes]) {
+    let shown = |change: f64| number::shown(series.kind, change);
+    let time = Scale::over([0.0, series.end_s()], [LEFT, RIGHT], 0.0);
+    let values = smooth.iter().flatten().map(|[_, change]| *change).chain(usual_range(each));
+    let values = values.chain(series.limits().into_iter().flatten()).chain([0.0]);
+    let height = Scale::over(values.map(shown), [BOTTOM, TOP], 0.08);
+    shade(figure, &time, &series.stretches, [TOP, BOTTOM]);
+    band(figure, &height, series);
+    axes(figure, &time, &height, number::unit(series.kind));
+    let place = |[at_s, change]: &Place| [time.at(*at_s), height.at(shown(*change))];
+    let places = |part: &Changes| part.iter().map(place).collect::<Vec<_>>();
+    let (mut dots, mut line) = (Path::default(), Path::default());
+    each.iter().for_each(|part| dots.dots(&places(part)));
+    smooth.iter().for_each(|part| line.line(&places(part)));
+    let corners = [[LEFT, TOP], [RIGHT, BOTTOM]];
+    figure.clipped(corners, &dots, "dots");
+    figure.clipped(corners, &line, "curve");
+    band_labels(figure, &height, series);
 }
 
 /// The same in a table, by stretch.
@@ -164,7 +167,7 @@ fn band(figure: &mut Figure, height: &Scale, series: &Series) {
     }
 }
 
-/// Outside of the band if there is room, else inside. Drawn last, as the line may go there.
+/// At the left, where the line is near zero; outside of the band if there is room. Drawn last, as dots may be there.
 fn band_labels(figure: &mut Figure, height: &Scale, series: &Series) {
     let [low, high] = band_ends(height, series);
     let lower = if low + 16.0 > BOTTOM { -5.0 } else { 14.0 };
@@ -172,7 +175,7 @@ fn band_labels(figure: &mut Figure, height: &Scale, series: &Series) {
     for (limit, y) in series.limits().into_iter().zip([low + lower, high + upper]) {
         let Some(limit) = limit else { continue };
         let words = format!("margin {}", number::change(series.kind, limit));
-        figure.text([RIGHT - 4.0, y], "small end", &words);
+        figure.text([LEFT + 5.0, y], "small", &words);
     }
 }
 
