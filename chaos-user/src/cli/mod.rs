@@ -7,7 +7,9 @@ mod faults;
 mod inject;
 mod observe;
 mod plan;
+mod reports;
 mod run;
+mod schema;
 mod status;
 mod stop;
 mod sweep;
@@ -74,6 +76,8 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     /// Show every fault and its parameters
     Faults(faults::FaultsArgs),
+    /// Print the JSON Schema of the report
+    Schema,
     /// Show what is being injected on this host
     Status(status::StatusArgs),
     /// End injections, and wait until they are rolled back
@@ -106,7 +110,7 @@ enum Verb {
 
 impl Verb {
     fn touches_the_kernel(&self) -> bool {
-        !matches!(self, Self::Faults(_) | Self::Status(_))
+        !matches!(self, Self::Faults(_) | Self::Schema | Self::Status(_))
     }
 }
 
@@ -197,6 +201,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             Verb::Observe(args) => observe::run(&args).await,
             Verb::Doctor(args) => doctor::run(&args),
             Verb::Faults(args) => faults::run(&args),
+            Verb::Schema => schema::run(),
             Verb::Status(args) => status::run(&args),
             Verb::Stop(args) => stop::run(&args).await,
             Verb::Sweep(args) => sweep::run(&args),

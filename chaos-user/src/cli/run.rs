@@ -8,11 +8,11 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 
-use super::{InsistArgs, exit, plan, terminal, terminal::say};
+use super::{InsistArgs, exit, plan, reports::ReportArgs, terminal, terminal::say};
 use crate::{
     experiment::{self, Insist, Outcome, Spec, Stop},
     kernel::{LiveKernel, monotonic_ns},
-    report::{Report, json, text},
+    report::{Report, text},
 };
 
 /// Options of `kchaos run`.
@@ -21,9 +21,8 @@ pub struct RunArgs {
     /// The experiment
     #[arg(value_name = "SPEC.yaml")]
     spec: PathBuf,
-    /// Write the report as JSON; to standard output, instead of the text, if no file is named
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    reports: ReportArgs,
     /// Show the plan first
     #[arg(long)]
     show_plan: bool,
@@ -34,19 +33,13 @@ pub struct RunArgs {
 /// Runs a spec.
 pub async fn run(args: &RunArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let spec = read_spec(&args.spec)?;
+    args.reports.check()?;
     let outcome = experiment(&spec, &args.insist.to_insist(), kernel_log).await?;
     if args.show_plan {
         plan::print(&outcome.scope, &outcome.plan);
     }
     let report = outcome.report(&spec)?;
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => say!("{}", json::render(&report)?),
-        Some(path) => {
-            fs::write(path, json::render(&report)?).with_context(|| path.display().to_string())?;
-            print(&report);
-        }
-        None => print(&report),
-    }
+    args.reports.write(&report, &outcome.input)?;
     Ok(exit_code(&outcome))
 }
 

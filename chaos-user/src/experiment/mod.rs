@@ -50,6 +50,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// What was measured.
     pub recording: Recording,
+    /// What the verdict is made from.
+    pub input: JudgeInput,
     /// What it says.
     pub judgement: Judgement,
     /// What was undone.
@@ -108,8 +110,9 @@ pub async fn run<K: Kernel>(
     let recording = phases::drive(&spec.timing, &scope, &mut injection, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();
-    let judgement = judge(&judge_input(spec, &scope, &plan, &recording));
-    Ok(Outcome { scope, plan, recording, judgement, rollback })
+    let input = judge_input(spec, &scope, &plan, &recording);
+    let judgement = judge(&input);
+    Ok(Outcome { scope, plan, recording, input, judgement, rollback })
 }
 
 /// Resolves and plans; changes nothing.

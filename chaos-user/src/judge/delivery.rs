@@ -1,6 +1,7 @@
 //! Did the faults fire as specified? A fault that did not makes every verdict about it empty.
 
 use chaos_common::RuleStats;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::quantile;
@@ -27,7 +28,7 @@ pub struct RuleDelivery {
 }
 
 /// [`RuleStats`], as reports list them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Outcomes {
     /// Not what the filter asks for, or on the allow-list.
     pub filtered: u64,
@@ -58,7 +59,7 @@ impl From<RuleStats> for Outcomes {
 }
 
 /// The same in segments, which a GSO packet has many of.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Segments {
     /// Of all packets that could have been hit.
     pub eligible: u64,
@@ -76,7 +77,7 @@ impl From<RuleStats> for Segments {
 }
 
 /// Whether a rule did what it was to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fired {
     /// It fired, and as often as asked where that can be told.
@@ -94,7 +95,7 @@ pub enum Fired {
 }
 
 /// How the share delivered was compared with the one asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShareCheck {
     /// By its interval.
@@ -108,7 +109,7 @@ pub enum ShareCheck {
 }
 
 /// How one rule was delivered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Delivery {
     /// What reports call it.
     pub name: String,

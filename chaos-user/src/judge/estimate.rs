@@ -1,5 +1,6 @@
 //! One effect and its uncertainty: how much more the experimental group changed than the control group did.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -25,7 +26,7 @@ pub enum Contrast {
 }
 
 /// Why there is no estimate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
     /// Fewer than [`ewc::MIN_TICKS`] ticks in a phase.
@@ -39,7 +40,7 @@ pub enum Missing {
 }
 
 /// A metric in both groups and both phases: per second, or a fraction.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Cells {
     /// The control group before.
     pub control_before: f64,
@@ -52,7 +53,7 @@ pub struct Cells {
 }
 
 /// An effect with its confidence interval.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Estimate {
     /// How it is compared.
     pub kind: Kind,

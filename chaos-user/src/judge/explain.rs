@@ -1,5 +1,6 @@
 //! What else moved: everything that was measured and is no gate. Never decides.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 use crate::experiment::hypothesis::{Family, Metric};
 
 /// A metric that is not a gate.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Observation {
     /// What was measured.
     pub metric: Metric,

@@ -1,5 +1,6 @@
 //! One gate: the effect against the margin declared before the run.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -12,7 +13,7 @@ use crate::experiment::hypothesis::{Gate, Kind, Margin, Metric, Scale};
 pub type Measure<'a> = &'a dyn Fn(Metric, Contrast) -> Result<Estimate, Missing>;
 
 /// What one gate says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateVerdict {
     /// The interval lies inside the margin.
@@ -24,7 +25,7 @@ pub enum GateVerdict {
 }
 
 /// A gate, judged.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct GateResult {
     /// What was measured.
     pub metric: Metric,
@@ -60,7 +61,7 @@ pub struct GateResult {
 const MOST_LONGER: f64 = 50.0;
 
 /// What an interval demonstrates, as a change in the metric's own terms.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// It did so by less than this; 0 if it did not do so at all.
@@ -80,7 +81,7 @@ pub enum Bound {
 }
 
 /// Which way a metric went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Down.
@@ -215,7 +216,7 @@ fn times_longer(effect: &Estimate, gate: &GateResult) -> Option<f64> {
 }
 
 /// Whether the control group itself stayed where it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Steady {
     /// Its change lies inside the margin.
@@ -227,7 +228,7 @@ pub enum Steady {
 }
 
 /// What the control group did by itself: where it moves with the fault, the fault leaked or the load did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct ControlResult {
     /// What was measured.
     pub metric: Metric,

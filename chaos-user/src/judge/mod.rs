@@ -44,6 +44,7 @@ mod tests;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use delivery::{Delivery, RuleDelivery};
@@ -68,7 +69,7 @@ use pulse::Blocks;
 use verdict::Evidence;
 
 /// How a run is laid out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Design {
     /// The fault stays on for one phase.
@@ -134,7 +135,7 @@ impl JudgeInput {
 }
 
 /// What the judge says, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Judgement {
     /// In one word.
     pub verdict: Verdict,
@@ -167,7 +168,7 @@ pub struct Judgement {
 }
 
 /// The pulses as they were.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Pulses {
     /// How many pairs were judged.
     pub pairs: usize,
@@ -186,7 +187,7 @@ impl Pulses {
 }
 
 /// What the fault still did after it was off, in the early half of the OFF blocks against the late half.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct CarryOver {
     /// Of what.
     pub metric: Metric,
@@ -198,7 +199,7 @@ pub struct CarryOver {
 }
 
 /// The last half of the recover phase against the baseline.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Recovery {
     /// In one word.
     pub outcome: Recovered,

@@ -1,5 +1,6 @@
 //! How soon the system is back after the fault, and how much of it was left meanwhile.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{JudgeInput, ewc, gate::limits, hold, quantile, score::Cell};
@@ -23,7 +24,7 @@ const CALM: usize = 30;
 const USUAL: f64 = 3.0;
 
 /// How long it took from the end of the fault until every gate was back, and stayed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct RecoveryTime {
     /// Of a hold the time, of pulses the median; `None` if it was longer than could be seen.
     pub median_s: Option<f64>,
@@ -38,7 +39,7 @@ pub struct RecoveryTime {
 
 /// How much of the steady state was left, in percent, over inject and recover. A number to follow from run to run, which
 /// never decides: a 97 with a gate that failed is a failure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct ResilienceIndex {
     /// 100 if nothing left its margin.
     pub value: f64,

@@ -1,5 +1,6 @@
 //! From gates, delivery, control and recovery to one verdict, and the doubts that go with it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 use crate::{experiment::hypothesis::Metric, steady::sample::Phase, target::Group};
 
 /// What an experiment says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every gate stayed inside its margin.
@@ -39,7 +40,7 @@ impl Verdict {
 }
 
 /// Why a run ended before its time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AbortReason {
     /// SIGINT or SIGTERM.
@@ -68,7 +69,7 @@ pub enum AbortReason {
 }
 
 /// Why there is nothing to judge.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InvalidReason {
     /// There was no rule at all.
@@ -141,7 +142,7 @@ pub enum InvalidReason {
 }
 
 /// A doubt, given as advice. Never decides by itself.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Caveat {
     /// The control group left the margin by itself: PASS is withheld.
@@ -245,7 +246,7 @@ pub enum Caveat {
 }
 
 /// What recovery came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovered {
     /// Every gate is back inside its margin.

@@ -2,15 +2,24 @@
 
 pub mod activity;
 pub mod claim;
+pub mod html;
 pub mod json;
+pub mod junit;
+pub mod markdown;
 pub mod number;
+pub mod schema;
 pub mod text;
 pub mod watched;
 mod wrap;
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod tests;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use watched::Watched;
@@ -55,7 +64,7 @@ pub struct Facts {
 }
 
 /// Both groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Groups {
     /// Nothing was done to these.
     pub control: Vec<Member>,
@@ -64,7 +73,7 @@ pub struct Groups {
 }
 
 /// A target, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Member {
     /// As asked: `docker:redis-b`.
     pub target: String,
@@ -75,7 +84,7 @@ pub struct Member {
 }
 
 /// A phase or a block, as it went.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct PhaseRecord {
     /// Which; of a block of a pair, the one that it is like.
     pub phase: Phase,
@@ -93,7 +102,7 @@ pub struct PhaseRecord {
 }
 
 /// One thing that was undone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct RollbackStep {
     /// In words: `detach tc egress from eth0`.
     pub what: String,
@@ -102,7 +111,7 @@ pub struct RollbackStep {
 }
 
 /// A fault in force.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct FaultRecord {
     /// How the kernel did it; empty if not known.
     pub mechanism: String,
@@ -112,9 +121,10 @@ pub struct FaultRecord {
 }
 
 /// Everything about one experiment. Field order is the order in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: &'static str,
     /// Version of this program.
     pub tool_version: String,

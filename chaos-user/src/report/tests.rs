@@ -12,7 +12,7 @@ fn member(target: &str, id: u64) -> Member {
     Member { target: target.into(), cgroup: format!("/kchaos/{target}"), cgroup_id: id.to_string() }
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     let phase =
         |phase, start_s| PhaseRecord { phase, pair: None, start_s, seconds: 60.02, ticks: 60, lost: 0 };
     let step = |what: &str| RollbackStep { what: what.into(), ok: true };

@@ -163,7 +163,7 @@ impl Page {
 }
 
 /// `loss egress injected 512 of 10,240 (5.00 %)`.
-fn in_short(FaultRecord { delivery, .. }: &FaultRecord) -> String {
+pub(super) fn in_short(FaultRecord { delivery, .. }: &FaultRecord) -> String {
     let [injected, eligible] = [delivery.experiment.injected, delivery.eligible].map(number::thousands);
     let share = delivery.fraction.filter(|_| delivery.fired != Fired::DryRun).map(number::percent);
     let share = share.map_or(String::new(), |share| format!(" ({share})"));
@@ -192,7 +192,7 @@ fn phases(report: &Report) -> String {
 }
 
 /// `12 pairs of blocks, 1 more left out; still there after the fault: net.rx_bytes`.
-fn pulsed(pulses: &Pulses) -> String {
+pub(super) fn pulsed(pulses: &Pulses) -> String {
     let dropped = match pulses.dropped {
         0 => String::new(),
         dropped => format!(", {dropped} more left out"),
@@ -217,11 +217,11 @@ fn by_hold(report: &Report) -> Option<String> {
 }
 
 /// Whether gates mean anything: without a fault, or without all of the run, a "PASS" would be an empty one.
-fn is_judged(report: &Report) -> bool {
+pub(super) fn is_judged(report: &Report) -> bool {
     !matches!(report.verdict, Verdict::Invalid | Verdict::Aborted)
 }
 
-const fn verdict_word(verdict: Verdict) -> &'static str {
+pub(super) const fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "PASS",
         Verdict::Fail => "FAIL",
@@ -273,7 +273,7 @@ fn gates_table(report: &Report, wide: bool) -> Table {
     table
 }
 
-const fn gate_word(verdict: GateVerdict) -> (&'static str, Color) {
+pub(super) const fn gate_word(verdict: GateVerdict) -> (&'static str, Color) {
     match verdict {
         GateVerdict::Pass => ("PASS", Color::Green),
         GateVerdict::Fail => ("FAIL", Color::Red),
@@ -319,13 +319,13 @@ fn levels(gate: &GateResult) -> [Cell; 2] {
 }
 
 /// `[-2.9, +0.5]`, in the unit of the change.
-fn interval(effect: &Estimate) -> String {
+pub(super) fn interval(effect: &Estimate) -> String {
     let [low, high] = effect.ci.map(|bound| number::signed(effect.kind, bound));
     format!("[{low}, {high}]")
 }
 
 /// `-10 %`, `+0.5 pp`, `±10 %`, `-10/+20 %`.
-fn margin(kind: Kind, margin: Margin) -> String {
+pub(super) fn margin(kind: Kind, margin: Margin) -> String {
     let text =
         |value: f64| number::asked(number::shown(kind, value) / 100.0).trim_end_matches(" %").to_owned();
     let unit = number::unit(kind);
@@ -339,7 +339,7 @@ fn margin(kind: Kind, margin: Margin) -> String {
 }
 
 /// What was shown; if nothing was, what it would take.
-fn bound(gate: &GateResult) -> String {
+pub(super) fn bound(gate: &GateResult) -> String {
     if gate.verdict == GateVerdict::Inconclusive {
         return match (gate.needs_s, gate.needs_pairs) {
             (Some(seconds), _) => format!("needs {}", number::seconds(seconds)),
@@ -358,7 +358,7 @@ fn bound(gate: &GateResult) -> String {
 }
 
 /// Whether the yardstick itself stood still.
-fn control(report: &Report) -> Option<String> {
+pub(super) fn control(report: &Report) -> Option<String> {
     let of = |state: Steady| -> Vec<String> {
         let named = report.control.iter().filter(|control| control.steady == state);
         named
@@ -375,11 +375,11 @@ fn control(report: &Report) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-fn change_of((metric, effect): (Metric, &Estimate)) -> String {
+pub(super) fn change_of((metric, effect): (Metric, &Estimate)) -> String {
     format!("{} {}", metric.name(), number::change(effect.kind, effect.change))
 }
 
-fn recovery(report: &Report) -> String {
+pub(super) fn recovery(report: &Report) -> String {
     let effects =
         report.recovery.gates.iter().filter_map(|gate| Some((gate.metric, gate.estimate.as_ref()?)));
     let effects: Vec<_> = effects.map(change_of).collect();
@@ -405,7 +405,7 @@ fn recovery(report: &Report) -> String {
 }
 
 /// `loss egress: injected 512 of 10,240 eligible (5.00 %, asked 5 %), control 0`.
-fn delivery(FaultRecord { delivery, mechanism }: &FaultRecord) -> String {
+pub(super) fn delivery(FaultRecord { delivery, mechanism }: &FaultRecord) -> String {
     let verb = if delivery.fired == Fired::DryRun { "would have injected" } else { "injected" };
     let asked = match (delivery.expected_fraction, delivery.expected_range) {
         (Some(asked), _) => format!(", asked {}", number::asked(asked)),
@@ -459,7 +459,7 @@ fn also_moved(report: &Report) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-fn rollback(report: &Report) -> String {
+pub(super) fn rollback(report: &Report) -> String {
     let failed: Vec<_> =
         report.rollback.iter().filter(|step| !step.ok).map(|step| step.what.as_str()).collect();
     let all = report.rollback.len();

@@ -3,12 +3,13 @@
 use std::{fmt, time::Duration};
 
 use chaos_common::sleep::{LATE_CLASSES, SleepStats};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::units::show_duration;
 
 /// What came of all delays of an injection.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Delays {
     /// How many were asked for.
     pub asked: u64,
@@ -27,7 +28,7 @@ pub struct Delays {
 }
 
 /// Delays that were not, or not as long as asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Lost {
     /// As many as allowed slept already.
     pub cap: u64,
