@@ -12,7 +12,7 @@ pub mod text;
 mod wrap;
 
 #[cfg(test)]
-mod examples;
+pub(crate) mod examples;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
