@@ -110,6 +110,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::report::examples::{self, Example};
 
     #[derive(Parser)]
     struct Line {
@@ -137,6 +138,26 @@ mod tests {
             let refused = parse(line).unwrap_err().to_string();
             assert!(refused.contains("only one of"), "{line}: {refused}");
         }
+    }
+
+    #[test]
+    fn each_shape_is_written_and_one_that_cannot_be_spoils_no_other() {
+        let folder = std::env::temp_dir().join(format!("kchaos-reports-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str| folder.join(name);
+        let line = ["json", "junit", "markdown", "html"]
+            .map(|shape| format!("--{shape} {}", file(shape).display()))
+            .join(" ");
+        let args = parse(&format!("x {line}")).unwrap();
+        fs::create_dir(file("json")).unwrap();
+        let Example { report, input, .. } = examples::named("pass");
+        let refused = args.write(&report, &input).unwrap_err().to_string();
+        assert_eq!(refused, file("json").display().to_string());
+        for (shape, begins) in [("junit", "<?xml"), ("markdown", "## ✅ PASS"), ("html", "<!DOCTYPE html>")]
+        {
+            assert!(fs::read_to_string(file(shape)).unwrap().starts_with(begins), "{shape}");
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A report with what it is made from.
-pub(super) struct Example {
+pub(crate) struct Example {
     pub name: &'static str,
     pub report: Report,
     pub input: JudgeInput,
@@ -77,7 +77,7 @@ pub(super) fn all() -> Vec<Example> {
 }
 
 /// The example of this name.
-pub(super) fn named(name: &str) -> Example {
+pub(crate) fn named(name: &str) -> Example {
     all().into_iter().find(|example| example.name == name).unwrap()
 }
 

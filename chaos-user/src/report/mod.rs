@@ -13,7 +13,7 @@ pub mod watched;
 mod wrap;
 
 #[cfg(test)]
-mod examples;
+pub(crate) mod examples;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]

@@ -141,7 +141,7 @@ pub(super) fn shade(figure: &mut Figure, time: &Scale, stretches: &[Stretch], [t
         }
         // A short name is enough where the hatching says the same.
         let name = name(stretch.part);
-        if to - from > 8.0 * name.len() as f64 {
+        if to - from > 9.5 * name.len() as f64 {
             figure.text([f64::midpoint(from, to), top - 8.0], "small mid", name);
         }
     }
