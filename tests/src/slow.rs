@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use kchaos::kernel::Injection;
 
 use crate::{
     Test,
     controller::{Running, command, exit, inject, run},
+    injection,
     lab::Cgroup,
     sleep::VICTIM_VERB,
     tests,
@@ -26,7 +28,8 @@ pub fn tests() -> Vec<Test> {
         SLEEP: slow_calls_take_as_long_as_asked, slow_jitter_stays_in_its_range, slow_lets_a_hundred_sleep_at_once,
             slow_at_entry_delays_the_effect, slow_loses_what_is_beyond_its_sleepers,
             everybody_wakes_when_kchaos_is_killed_in_slow, slow_leaves_nobody_stuck,
-            slow_disk_delays_files_under_its_paths, slow_delays_are_in_the_report_of_a_run;
+            slow_disk_delays_files_under_its_paths, slow_delays_are_in_the_report_of_a_run,
+            slow_armed_dry_lets_nobody_sleep;
         SLEEP_SYSCALL: slow_calls_that_no_hook_sees_take_as_long_as_asked, slow_at_exit_delays_the_answer,
             slow_threads_of_a_call_without_hook_all_sleep;
         EGRESS on any kernel: slow_beyond_its_longest_is_refused;
@@ -92,6 +95,26 @@ fn take_as_long_as_asked(call: &str, syscalls: &str) -> anyhow::Result<()> {
         ensure!(delivered >= ms as f64 - 0.01, "{delays}");
         ensure!(least(&cgroup, call)?.0 < MS, "slow after");
     }
+    Ok(())
+}
+
+/// Calls that would sleep are counted, and do not; then they do.
+fn slow_armed_dry_lets_nobody_sleep() -> anyhow::Result<()> {
+    const LONG: Duration = Duration::from_secs(60);
+    let _alone = at_calls();
+    let (cgroup, _resident) = inhabited()?;
+    let faults: [(_, &[_]); 1] = [("slow", &[("syscalls", "open,openat"), ("by", "100ms")])];
+    let mut injection = injection::inject(&cgroup, &faults)?;
+    injection.arm_dry(LONG)?;
+    let (took_ns, _) = least(&cgroup, "open")?;
+    let dry = injection.sample()?.rules[0][0];
+    ensure!(took_ns < 100 * MS, "dry: {took_ns} ns");
+    ensure!(dry.eligible() >= 8 && dry.injected == 0, "{dry:?}");
+    injection.arm(LONG)?;
+    let (took_ns, _) = least(&cgroup, "open")?;
+    ensure!(took_ns >= 100 * MS, "meant: {took_ns} ns");
+    let rollback = injection.rollback();
+    ensure!(rollback.is_complete(), "{rollback:?}");
     Ok(())
 }
 
