@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Looked {
     /// Are the groups alike: image, limits?
@@ -74,7 +74,7 @@ impl fmt::Display for Looked {
 }
 
 /// What came of looking.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Finding {
     /// At what.
     pub check: Looked,

@@ -9,7 +9,7 @@ use crate::experiment::{
 };
 
 /// What watched over the run. In JSON, what was not asked for is not there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Watched {
     /// What was looked at before anything was done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
