@@ -13,6 +13,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod judge;
 pub mod kernel;
+pub mod probe;
 pub mod report;
 pub mod steady;
 pub mod target;

@@ -33,6 +33,7 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
             gate(Metric::RxBytes, Margin { increase: None, decrease: Some(0.1) }),
             gate(Metric::TcpRetransRatio, Margin { increase: Some(0.01), decrease: None }),
         ],
+        probes: Vec::new(),
         faults: vec![Fault::Net(NetFault {
             effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random { chance, correlation: Chance::NEVER },

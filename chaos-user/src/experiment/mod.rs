@@ -4,6 +4,7 @@ pub mod hypothesis;
 mod outcome;
 pub mod parse;
 pub mod phases;
+pub mod probe;
 pub mod spec;
 pub mod stop;
 

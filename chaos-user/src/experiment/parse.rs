@@ -2,6 +2,7 @@
 
 mod error;
 mod faults;
+mod probes;
 mod raw;
 mod raw_fault;
 mod run;
@@ -69,6 +70,7 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         .as_ref()
         .ok_or_else(|| missing("steady_state", top, "`steady_state:` with `gates:`"))?;
     let gates = steady::gates(steady_state)?;
+    let probes = probes::probes(steady_state)?;
     let faults = raw
         .faults
         .as_ref()
@@ -76,7 +78,18 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
     let faults = faults::faults(faults)?;
     let (timing, confidence) = run::run(&raw.run)?;
     let max_duration = run::max_duration(&raw.max_duration, &timing)?;
-    Ok(Spec { name, hypothesis, control, experiment, gates, faults, timing, max_duration, confidence })
+    Ok(Spec {
+        name,
+        hypothesis,
+        control,
+        experiment,
+        gates,
+        probes,
+        faults,
+        timing,
+        max_duration,
+        confidence,
+    })
 }
 
 fn version(text: &str) -> Result<(), BadValue> {
@@ -268,6 +281,7 @@ faults: [{ loss: { percent: 5 } }]
                 metric: Metric::RxBytes,
                 margin: Margin { increase: None, decrease: Some(0.1) },
             }],
+            probes: Vec::new(),
             faults: vec![Fault::Net(loss)],
             timing: Timing {
                 baseline: seconds(20),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::hypothesis::Gate;
+use super::{hypothesis::Gate, probe::Probe};
 use crate::{fault::Fault, target::Target};
 
 /// A whole experiment, checked.
@@ -18,6 +18,8 @@ pub struct Spec {
     pub experiment: Vec<Target>,
     /// What should stay true, in numbers; 1 to 10 of them.
     pub gates: Vec<Gate>,
+    /// What is asked of each target meanwhile; at most 8 of them.
+    pub probes: Vec<Probe>,
     /// What goes wrong; at least one.
     pub faults: Vec<Fault>,
     /// How long each phase takes.

@@ -4,6 +4,7 @@ pub mod activity;
 pub mod calls;
 pub mod cgroupfs;
 pub mod histogram;
+pub mod probe;
 pub mod rates;
 pub mod reading;
 pub mod sample;

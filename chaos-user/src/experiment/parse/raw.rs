@@ -1,6 +1,6 @@
 //! The shape of a spec file: texts and where they stand, nothing understood yet.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -50,6 +50,41 @@ pub(super) struct RawGroups {
 pub(super) struct RawSteadyState {
     #[serde(default, deserialize_with = "given")]
     pub gates: Option<Spanned<Vec<Spanned<RawGate>>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub probes: Option<Spanned<Vec<Spanned<RawProbe>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProbe {
+    #[serde(default, deserialize_with = "given")]
+    pub id: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub http: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub tcp: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub exec: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub prometheus: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub rate: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub every: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub timeout: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub method: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub status: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub body_has: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub headers: Option<Spanned<BTreeMap<String, Text>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub fresh: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub series: Option<Many>,
 }
 
 #[derive(Deserialize)]
