@@ -11,6 +11,7 @@ pub mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod import;
 pub mod judge;
 pub mod kernel;
 pub mod probe;

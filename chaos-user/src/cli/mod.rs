@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod fault;
 mod faults;
+mod import;
 mod inject;
 mod observe;
 mod plan;
@@ -74,6 +75,8 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     /// Show every fault and its parameters
     Faults(faults::FaultsArgs),
+    /// Turn another tool's experiment into a spec, as far as that goes
+    Import(import::ImportArgs),
     /// Show what is being injected on this host
     Status(status::StatusArgs),
     /// End injections, and wait until they are rolled back
@@ -106,7 +109,7 @@ enum Verb {
 
 impl Verb {
     fn touches_the_kernel(&self) -> bool {
-        !matches!(self, Self::Faults(_) | Self::Status(_))
+        !matches!(self, Self::Faults(_) | Self::Import(_) | Self::Status(_))
     }
 }
 
@@ -189,6 +192,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             Verb::Observe(args) => observe::run(&args).await,
             Verb::Doctor(args) => doctor::run(&args),
             Verb::Faults(args) => faults::run(&args),
+            Verb::Import(args) => import::run(&args),
             Verb::Status(args) => status::run(&args),
             Verb::Stop(args) => stop::run(&args).await,
             Verb::Sweep(args) => sweep::run(&args),

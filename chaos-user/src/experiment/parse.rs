@@ -10,8 +10,11 @@ mod steady;
 
 use serde_saphyr::{Location, Options, Spanned};
 
-pub use self::error::{Place, SpecError};
 use self::raw::{Many, OneOrMore, RawGroups, RawSpec, Text};
+pub use self::{
+    error::{Place, SpecError},
+    probes::{MAX_ID_BYTES, MAX_PROBES, TAKEN_IDS},
+};
 use super::spec::Spec;
 use crate::{
     target::Target,

@@ -32,7 +32,10 @@ impl Alarm {
     /// One that is on time. Must be called within a runtime.
     pub(super) fn fine() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        Ok(Self::Fine(AsyncFd::new(Timer(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?))?))
+        let timer = Timer(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?);
+        // SAFETY: the timer owns its descriptor, always gives the same one, and closes it only when it is dropped.
+        let timer = unsafe { AsyncFd::register(timer)? };
+        Ok(Self::Fine(timer))
     }
 
     /// Sleeps until `due`; if that is over, lets others have their turn.
