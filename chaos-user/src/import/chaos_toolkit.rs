@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use self::probe::Probe;
 use super::{ImportError, Imported};
-use crate::experiment::parse::{MAX_ID_BYTES, MAX_PROBES, TAKEN_IDS};
+use crate::experiment::parse::{MAX_ID_BYTES, MAX_PROBES, TAKEN_IDS, parse};
 
 /// The largest experiment that is read.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -30,13 +30,8 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
     let (mut probes, mut left_out): (Vec<Probe>, Vec<String>) = Default::default();
     for (i, raw) in list(hypothesis, "probes").iter().enumerate() {
         let name = raw.get("name").and_then(Value::as_str).map_or(format!("{i}"), str::to_owned);
-        let probe = Probe::read(raw, &variables).and_then(|probe| match probes.len() {
-            MAX_PROBES => Err(format!("there are more than {MAX_PROBES}")),
-            _ => Ok(probe),
-        });
-        match probe {
-            Ok(mut probe) => {
-                probe.id = id(&name, &probes);
+        match take(raw, &name, &variables, &probes) {
+            Ok(probe) => {
                 left_out.extend(probe.notes.iter().map(|note| format!("of probe `{name}`: {note}")));
                 probes.push(probe);
             }
@@ -49,6 +44,24 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
         |of: &Map<String, Value>| of.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
     let spec = write::spec(&title(experiment), &title(hypothesis), &probes, &left_out);
     Ok(Imported { spec, left_out, probes: probes.len() })
+}
+
+/// A probe beside the `others`, that our own specs can have.
+fn take(
+    raw: &Value,
+    name: &str,
+    variables: &BTreeMap<String, String>,
+    others: &[Probe],
+) -> Result<Probe, String> {
+    let mut probe = Probe::read(raw, variables)?;
+    probe.id = id(name, others);
+    if others.len() == MAX_PROBES {
+        return Err(format!("there are more than {MAX_PROBES}"));
+    }
+    match parse(&write::alone(&probe)) {
+        Ok(_) => Ok(probe),
+        Err(error) => Err(format!("it cannot be said here: {}", error.problem)),
+    }
 }
 
 fn read(text: &str) -> Result<Value, ImportError> {

@@ -18,6 +18,7 @@ use std::{
     sync::Arc,
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 
 use self::{
@@ -58,9 +59,20 @@ pub enum ProbeError {
     /// Probes are tasks of tokio.
     #[error("probes were started outside of a runtime")]
     NoRuntime,
+    /// More connections and programs at once than this process may have open.
+    #[error(
+        "if targets stop answering, the probes have {needed} connections and programs open at once, and this process may \
+         have {most} files; lower rate or timeout, or raise the limit (ulimit -Hn)"
+    )]
+    Files {
+        /// At once, at most.
+        needed: u64,
+        /// What the system allows.
+        most: u64,
+    },
     /// The system said no.
-    #[error("the clock of the probes: {0}")]
-    Clock(#[from] io::Error),
+    #[error("probes cannot be made ready: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// What came of a request: what a page said (nothing, if it is no page), or why the answer is bad.
@@ -80,6 +92,7 @@ impl Prober {
     pub fn start(probes: &[Probe], targets: &[ProbeTarget]) -> Result<Self, ProbeError> {
         let runtime = Handle::try_current().map_err(|_| ProbeError::NoRuntime)?;
         let targets = by_slot(targets)?;
+        allow_files(probes.iter().map(Probe::most_under_way).sum::<usize>() * targets.len())?;
         let tally = |probe: &Probe| Arc::new(Tally::new(probe.timeout, probe.most_under_way()));
         let tallies: Vec<Vec<_>> = targets.iter().map(|_| probes.iter().map(tally).collect()).collect();
         let alarms = probes.iter().map(|_| Alarm::fine()).collect::<io::Result<Vec<_>>>()?;
@@ -117,6 +130,22 @@ impl Prober {
 impl Drop for Prober {
     fn drop(&mut self) {
         self.drivers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Raises what this process may have open, as far as it may raise it. Where a connection could not be opened for want of
+/// that, a target would seem to have failed.
+fn allow_files(under_way: usize) -> Result<(), ProbeError> {
+    /// What everything else needs.
+    const OTHERS: u64 = 512;
+    let needed = under_way as u64;
+    let (now, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from)?;
+    match needed.saturating_add(OTHERS) {
+        enough if enough <= now => Ok(()),
+        more if more <= most => {
+            setrlimit(Resource::RLIMIT_NOFILE, more, most).map_err(|e| io::Error::from(e).into())
+        }
+        _ => Err(ProbeError::Files { needed, most }),
     }
 }
 

@@ -88,10 +88,6 @@ mod tests {
             sleep(MS).await;
             Ok(Default::default())
         };
-        let ask = move |target| {
-            let ask = ask.clone();
-            ask(target)
-        };
         let driver = tokio::spawn(drive(pace, tallies.clone(), Alarm::Coarse, ask));
         tokio::time::sleep_until(start + Duration::from_secs(seconds) + 5 * MS).await;
         driver.abort();

@@ -21,23 +21,31 @@ pub const MAX_PROBES: usize = 8;
 /// Longest name of a probe.
 pub const MAX_ID_BYTES: usize = 24;
 /// Words that metrics of other sources begin with, now or sooner or later.
-pub const TAKEN_IDS: [&str; 27] = [
+pub const TAKEN_IDS: &[&str] = &[
     "block",
+    "calls",
     "cgroup",
     "control",
     "cpu",
     "dns",
     "experiment",
+    "fault",
+    "faults",
     "file",
     "fsync",
     "group",
     "io",
+    "kernel",
+    "latency",
     "mem",
     "memory",
     "net",
     "network",
     "pids",
+    "pressure",
     "proc",
+    "process",
+    "processes",
     "probe",
     "psi",
     "run-queue",
@@ -48,7 +56,9 @@ pub const TAKEN_IDS: [&str; 27] = [
     "syscall",
     "syscalls",
     "task",
+    "tasks",
     "tcp",
+    "udp",
 ];
 const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 const TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::experiment::parse;
+use crate::experiment::{parse, probe::Ask};
 
 const SHOP: &str = include_str!("../../../tests/specs/chaos-toolkit/shop.json");
 const API: &str = include_str!("../../../tests/specs/chaos-toolkit/api.yaml");
@@ -82,16 +82,36 @@ fn what_is_no_experiment_is_refused() {
 
 #[test]
 fn text_of_others_stays_in_its_place() {
-    let hostile = r#"{"title": "a\nfaults: []", "steady-state-hypothesis": {"title": "x\"\n- y\u001b[2J", "probes": [
-        {"name": "a\nversion: 2", "tolerance": 200, "provider": {"type": "http", "url": "http://h/\"b", "headers": {"x": "\": 1"}}},
-        {"name": "b\n- c", "tolerance": 200, "provider": {"type": "py\nthon"}}]}}"#;
+    let hostile = r##"{"title": "a\nfaults: []", "steady-state-hypothesis": {"title": "x\"\n- y\u001b[2J", "probes": [
+        {"name": "a\nversion: 2", "tolerance": {"type": "regex", "target": "body", "pattern": "\" #\u0085\u007f\ufeff\n- id: b"},
+         "provider": {"type": "http", "url": "http://h/b", "headers": {"x": "\": 1"}}},
+        {"name": "b\n- c", "tolerance": 200, "provider": {"type": "py\nthon"}}]}}"##;
     let imported = import(hostile).unwrap();
-    assert!(!imported.spec.contains('\u{1b}'));
-    assert!(imported.left_out.iter().all(|line| !line.contains('\n')));
-    let spec = parse(&completed(&imported.spec)).map(|spec| (spec.name, spec.hypothesis));
-    match imported.probes {
-        1 => assert_eq!(spec, Ok(("a-faults".to_owned(), "x\" - y [2J".to_owned()))),
-        // Without probes there is nothing to complete.
-        _ => assert!(imported.left_out.len() == 2),
-    }
+    assert_eq!((imported.probes, imported.left_out.len()), (1, 1), "{imported:?}");
+    assert!(!imported.spec.contains(|c: char| c.is_control() && c != '\n'));
+    assert!(!imported.left_out[0].contains(char::is_control));
+    let spec = parse(&completed(&imported.spec)).unwrap();
+    assert_eq!((spec.name.as_str(), spec.hypothesis.as_str()), ("a-faults", "x\"  - y [2J".trim()));
+    assert_eq!((spec.probes.len(), spec.probes[0].id.as_str()), (1, "a-version-2"));
+    let Ask::Http(http) = &spec.probes[0].ask else { panic!("{spec:?}") };
+    assert_eq!(http.body_has.as_deref(), Some("\" #\u{85}\u{7f}\u{feff}\n- id: b"));
+    assert_eq!(http.headers[0].1, "\": 1");
+}
+
+#[test]
+fn what_our_specs_cannot_have_is_left_out() {
+    let long = "x".repeat(2000);
+    let text = format!(
+        r#"{{"steady-state-hypothesis": {{"probes": [
+        {{"tolerance": {{"type": "regex", "target": "body", "pattern": "{long}"}}, "provider": {{"type": "http", "url": "http://h"}}}},
+        {{"tolerance": 999, "provider": {{"type": "http", "url": "http://h"}}}},
+        {{"tolerance": 200, "provider": {{"type": "http", "url": "http://h:0/"}}}},
+        {{"tolerance": true, "provider": {{"type": "http", "url": "http://h"}}}}]}}}}"#
+    );
+    let imported = import(&text).unwrap();
+    assert_eq!((imported.probes, imported.left_out.len()), (0, 4), "{imported:?}");
+    let many = format!("{}]}}}}", r#"{"steady-state-hypothesis": {"probes": [{"tolerance": 200, "provider": {"type": "http", "url": "http://h"}}"#.to_owned()
+        + &r#",{"tolerance": 200, "provider": {"type": "http", "url": "http://h"}}"#.repeat(9));
+    let imported = import(&many).unwrap();
+    assert_eq!((imported.probes, imported.left_out.len()), (8, 2));
 }

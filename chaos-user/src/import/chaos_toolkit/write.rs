@@ -52,6 +52,16 @@ fn steady_state(spec: &mut String, probes: &[Probe]) {
     }
 }
 
+/// One probe in a spec that has nothing else of note, to see whether it can be read.
+pub(super) fn alone(probe: &Probe) -> String {
+    let mut spec = "version: 1\nname: alone\ngroups: { control: docker:a, experiment: docker:b }\n\
+                    faults: [{ loss: { percent: 5 } }]\nsteady_state:\n  \
+                    gates: [{ metric: syscalls, within: 10% }]\n  probes:\n"
+        .to_owned();
+    one(&mut spec, probe);
+    spec
+}
+
 fn one(spec: &mut String, probe: &Probe) {
     let _ = writeln!(spec, "    # was {}", probe.asked);
     let _ = writeln!(spec, "    - id: {}\n      http: {}", probe.id, quoted(&probe.url));
@@ -74,7 +84,13 @@ fn one(spec: &mut String, probe: &Probe) {
     }
 }
 
-/// A text of JSON is one of YAML.
+/// A text of JSON is one of YAML, but for what YAML does not print.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let escaped = |c: char| match c {
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            format!("\\u{:04x}", u32::from(c))
+        }
+        plain => plain.to_string(),
+    };
+    serde_json::Value::from(text).to_string().chars().map(escaped).collect()
 }
