@@ -51,7 +51,10 @@ impl Program {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
-            .map_err(|error| format!("{}: {}", self.program, plain(&error)))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => format!("{}: program not found", self.program),
+                _ => format!("{}: {}", self.program, plain(&error)),
+            })?;
         let (status, said) = Group::of(child).end().await.map_err(|error| plain(&error))?;
         if status.success() {
             return Ok(());

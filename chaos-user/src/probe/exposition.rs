@@ -126,28 +126,36 @@ impl<'a> Page<'a> {
             Type::Histogram => Sum::Buckets(Vec::new()),
         });
         let counts = sample.value.is_finite() && sample.value >= 0.0;
-        match sum {
-            Sum::Counter(sum) if counts => *sum += sample.value,
-            Sum::Level(sum) if sample.value.is_finite() => *sum += sample.value,
-            Sum::Buckets(buckets) if counts => {
-                let bound =
-                    sample.bound.and_then(|bound| bound.parse::<f64>().ok()).filter(|bound| !bound.is_nan());
-                match bound.map(|bound| {
-                    buckets.binary_search_by(|(other, ..)| other.total_cmp(&bound)).map_err(|at| (at, bound))
-                }) {
-                    Some(Ok(at)) => {
-                        buckets[at].1 += sample.value;
-                        buckets[at].2 += 1;
-                    }
-                    Some(Err((at, bound))) if buckets.len() < MAX_BOUNDS => {
-                        buckets.insert(at, (bound, sample.value, 1))
-                    }
-                    _ => *sum = Sum::Nothing,
-                }
+        let is_added = match sum {
+            Sum::Counter(sum) if counts => {
+                *sum += sample.value;
+                true
             }
-            _ => *sum = Sum::Nothing,
+            Sum::Level(sum) => {
+                *sum += sample.value;
+                sample.value.is_finite()
+            }
+            Sum::Buckets(buckets) if counts => add_bucket(buckets, sample),
+            _ => false,
+        };
+        if !is_added {
+            *sum = Sum::Nothing;
         }
     }
+}
+
+/// Adds a bucket to those of its bound; says whether it could.
+fn add_bucket(buckets: &mut Vec<(f64, f64, u32)>, sample: &Sample) -> bool {
+    let bound = sample.bound.and_then(|bound| bound.parse::<f64>().ok());
+    let Some(bound) = bound.filter(|bound| !bound.is_nan()) else { return false };
+    match buckets.binary_search_by(|(other, ..)| other.total_cmp(&bound)) {
+        Ok(at) => {
+            buckets[at].1 += sample.value;
+            buckets[at].2 += 1;
+        }
+        Err(at) => buckets.insert(at, (bound, sample.value, 1)),
+    }
+    buckets.len() <= MAX_BOUNDS
 }
 
 impl Sum {

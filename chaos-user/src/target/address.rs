@@ -17,14 +17,15 @@ use super::{Member, Netns, TargetError};
 /// this host itself, if it is in kchaos's own. Of several namespaces the first that has one is taken.
 pub fn address_of(member: &Member) -> Result<IpAddr, TargetError> {
     let namespaces: Vec<&Netns> = member.namespaces.iter().map(|namespace| &namespace.netns).collect();
-    match among(&namespaces) {
+    match address_among(&namespaces) {
         Ok(Some(address)) => Ok(address),
         Ok(None) => Err(TargetError::NoAddress { target: member.target.clone() }),
         Err(source) => Err(TargetError::io(format!("addresses of {}", member.target))(source)),
     }
 }
 
-fn among(namespaces: &[&Netns]) -> io::Result<Option<IpAddr>> {
+/// The address of the first of these namespaces that has one.
+pub fn address_among(namespaces: &[&Netns]) -> io::Result<Option<IpAddr>> {
     let ours = Netns::current()?;
     for netns in namespaces {
         if **netns == ours {
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn what_shares_our_namespace_is_this_host() {
         let ours = Netns::current().unwrap();
-        assert_eq!(among(&[&ours]).unwrap(), Some("127.0.0.1".parse().unwrap()));
-        assert_eq!(among(&[]).unwrap(), None);
+        assert_eq!(address_among(&[&ours]).unwrap(), Some("127.0.0.1".parse().unwrap()));
+        assert_eq!(address_among(&[]).unwrap(), None);
     }
 }

@@ -69,6 +69,8 @@ const EVERY_PAGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100
 const MAX_UNDER_WAY: u128 = 1000;
 /// The same for programs, each of which is a process.
 const MAX_PROCESSES: u128 = 50;
+/// A closed connection keeps its port for a minute, and Linux has 28,000 of them for each target and port of its.
+const EVERY_CONNECTION: Duration = Duration::from_micros(2500);
 const MAX_ARGUMENTS: usize = 64;
 const MAX_ARGUMENT_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 32;
@@ -132,6 +134,15 @@ impl Reader<'_> {
         let timeout =
             self.given("timeout", &self.raw.timeout, |text| within(text, TIMEOUT))?.unwrap_or(usual);
         self.bounded(kind, every, timeout)?;
+        let connects = matches!(&ask, Ask::Tcp { .. } | Ask::Http(HttpAsk { fresh: true, .. }));
+        if let (true, true, Some(rate)) = (connects, every < EVERY_CONNECTION, &self.raw.rate) {
+            let what = format!("{} would use up the ports that connections come from", quoted(&rate.value));
+            let why = BadValue::new(
+                what,
+                "write at most `400/s`, or a probe with `http:` whose connections are kept",
+            );
+            return Place::new(self.field("rate"), rate.referenced).refuse(why);
+        }
         Ok(Probe { id, every, timeout, ask })
     }
 
