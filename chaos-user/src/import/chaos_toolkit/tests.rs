@@ -91,7 +91,7 @@ fn text_of_others_stays_in_its_place() {
     assert!(!imported.spec.contains(|c: char| c.is_control() && c != '\n'));
     assert!(!imported.left_out[0].contains(char::is_control));
     let spec = parse(&completed(&imported.spec)).unwrap();
-    assert_eq!((spec.name.as_str(), spec.hypothesis.as_str()), ("a-faults", "x\"  - y [2J".trim()));
+    assert_eq!((spec.name.as_str(), spec.hypothesis.as_str()), ("a-faults", "x\" - y [2J"));
     assert_eq!((spec.probes.len(), spec.probes[0].id.as_str()), (1, "a-version-2"));
     let Ask::Http(http) = &spec.probes[0].ask else { panic!("{spec:?}") };
     assert_eq!(http.body_has.as_deref(), Some("\" #\u{85}\u{7f}\u{feff}\n- id: b"));
