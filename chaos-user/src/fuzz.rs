@@ -1,7 +1,10 @@
 //! What `cargo xtask fuzz` runs on made-up input: every parser of text that kchaos does not write itself, and what must
 //! hold of its answer, whatever the text. A broken rule is a panic.
 
-use std::fmt::Debug;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use crate::{
     experiment::{
@@ -16,8 +19,10 @@ use crate::{
             ladder::Forged,
         },
     },
+    import::chaos_toolkit,
     kernel::{host, journal, sweep},
-    steady::cgroupfs,
+    probe,
+    steady::{cgroupfs, probe::Scraped},
     target::{Target, proc},
     units::{
         BadValue, CountRate, MAX_DURATION, NameSuffix, Occurrences, Offsets, Percent, Ports, parse_address,
@@ -115,6 +120,43 @@ pub fn cgroup(text: &str) {
     }
     if let Some(number) = cgroupfs::number(text) {
         assert!(text.contains(&number.to_string()));
+    }
+}
+
+/// A page that a target says of itself.
+pub fn exposition(text: &str) {
+    match probe::read_exposition(text, &BTreeSet::new()) {
+        Ok(series) => {
+            assert!(series.len() <= probe::MAX_SERIES);
+            assert!(series.keys().all(|name| text.contains(name.as_str())));
+            let written = serde_json::to_string(&series).expect("plain data");
+            let read: BTreeMap<String, Scraped> = serde_json::from_str(&written).expect("what we write");
+            assert_eq!(read, series, "no number is infinite, and none is lost");
+        }
+        Err(why) => harmless(&why),
+    }
+}
+
+/// An experiment of Chaos Toolkit.
+pub fn chaos_toolkit(text: &str) {
+    match chaos_toolkit::import(text) {
+        Ok(imported) => {
+            harmless(&imported.spec);
+            imported.left_out.iter().for_each(|line| assert!(!line.contains(char::is_control)));
+            if imported.probes == 0 {
+                return;
+            }
+            // As a user would complete it, and with a gate that needs no probe.
+            let spec = imported.spec.replace("\n#: ", "\n");
+            let (before, rest) = spec.split_once("\n  checks: ").expect("checks");
+            let (_, after) = rest.split_once("\n\n# What should go wrong").expect("faults");
+            let spec = format!("{before}\n  gates: [{{ metric: syscalls, within: 10% }}]\n#{after}");
+            match parse(&spec) {
+                Ok(spec) => assert_eq!(spec.probes.len(), imported.probes),
+                Err(error) => panic!("{error}\n{spec}"),
+            }
+        }
+        Err(error) => harmless(&error.to_string()),
     }
 }
 

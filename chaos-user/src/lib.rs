@@ -11,8 +11,10 @@ pub mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod import;
 pub mod judge;
 pub mod kernel;
+pub mod probe;
 pub mod report;
 pub mod steady;
 pub mod target;

@@ -3,6 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{bail, ensure};
+use kchaos::target::{Netns, address::address_among};
 
 use crate::{
     Test,
@@ -22,7 +23,7 @@ pub fn tests() -> Vec<Test> {
             protected_targets_can_be_insisted_on;
         EGRESS on any kernel: protected_targets_are_refused_by_name,
             the_root_and_our_own_cgroup_are_refused, targets_that_are_not_there_are_refused,
-            overlapping_groups_are_refused
+            overlapping_groups_are_refused, a_target_is_asked_at_its_own_address
     ]
 }
 
@@ -177,4 +178,13 @@ fn overlapping_groups_are_refused() -> anyhow::Result<()> {
     let victim = Victim::start(&lab, &cgroup)?;
     let arguments = format!("inject loss --percent 100 --on {} --on pid:{}", cgroup.target(), victim.pid);
     controller::run(&arguments)?.ensure_refused(&["overlap"])
+}
+
+fn a_target_is_asked_at_its_own_address() -> anyhow::Result<()> {
+    let (lab, unconnected) = (Lab::new()?, Netns::create()?);
+    ensure!(address_among(&[&lab.inside])? == Some(INSIDE), "{:?}", address_among(&[&lab.inside])?);
+    ensure!(address_among(&[&lab.outside])? == Some(OUTSIDE), "{:?}", address_among(&[&lab.outside])?);
+    ensure!(address_among(&[&unconnected])?.is_none(), "{:?}", address_among(&[&unconnected])?);
+    ensure!(address_among(&[&unconnected, &lab.inside])? == Some(INSIDE), "the first that has one");
+    Ok(())
 }

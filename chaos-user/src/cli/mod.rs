@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod fault;
 mod faults;
+mod import;
 mod inject;
 mod observe;
 mod plan;
@@ -78,6 +79,8 @@ enum Verb {
     Faults(faults::FaultsArgs),
     /// Print the JSON Schema of the report
     Schema,
+    /// Turn another tool's experiment into a spec, as far as that goes
+    Import(import::ImportArgs),
     /// Show what is being injected on this host
     Status(status::StatusArgs),
     /// End injections, and wait until they are rolled back
@@ -110,7 +113,7 @@ enum Verb {
 
 impl Verb {
     fn touches_the_kernel(&self) -> bool {
-        !matches!(self, Self::Faults(_) | Self::Schema | Self::Status(_))
+        !matches!(self, Self::Faults(_) | Self::Import(_) | Self::Schema | Self::Status(_))
     }
 }
 
@@ -202,6 +205,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             Verb::Doctor(args) => doctor::run(&args),
             Verb::Faults(args) => faults::run(&args),
             Verb::Schema => schema::run(),
+            Verb::Import(args) => import::run(&args),
             Verb::Status(args) => status::run(&args),
             Verb::Stop(args) => stop::run(&args).await,
             Verb::Sweep(args) => sweep::run(&args),

@@ -37,6 +37,7 @@ pub fn spec(lab: &Lab, chance: Chance) -> Spec {
         checks: vec![],
         invariants: vec![],
         abort_if: vec![],
+        probes: Vec::new(),
         faults: vec![Fault::Net(NetFault {
             effect: NetEffect::Loss(Loss::default()),
             pattern: Pattern::Random { chance, correlation: Chance::NEVER },

@@ -10,6 +10,8 @@ pub mod parse;
 pub mod phases;
 pub mod preflight;
 pub mod preset;
+pub mod probe;
+pub mod record;
 pub mod spec;
 pub mod stop;
 pub mod watch;

@@ -2,6 +2,7 @@
 
 mod error;
 mod faults;
+mod probes;
 mod raw;
 mod raw_fault;
 mod run;
@@ -10,9 +11,12 @@ mod watch;
 
 use serde_saphyr::{Location, Options, Spanned};
 
-pub use self::error::{Place, SpecError};
 use self::raw::{Many, OneOrMore, RawGroups, RawSpec, Text};
-use super::spec::Spec;
+pub use self::{
+    error::{Place, SpecError},
+    probes::{MAX_ID_BYTES, MAX_PROBES, TAKEN_IDS},
+};
+use super::{metric::Word, spec::Spec};
 use crate::{
     target::Target,
     units::{BadValue, quoted},
@@ -75,7 +79,10 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         .ok_or_else(|| missing("faults", top, "`faults:` with at least `- loss: { percent: 5% }`"))?;
     let faults = faults::faults(faults)?;
     let (timing, confidence) = run::run(&raw.run)?;
-    let (gates, observe) = (steady::gates(steady_state, &[], timing.design)?, steady::observe(steady_state)?);
+    let probes = probes::probes(steady_state)?;
+    let ids: Vec<Word> = probes.iter().map(|probe| Word::new(&probe.id)).collect();
+    let (gates, observe) =
+        (steady::gates(steady_state, &ids, timing.design)?, steady::observe(steady_state)?);
     let (checks, invariants) = (watch::checks(steady_state)?, watch::invariants(steady_state)?);
     let abort_if = watch::abort_if(&raw.abort_if, &gates, &checks)?;
 
@@ -90,6 +97,7 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         checks,
         invariants,
         abort_if,
+        probes,
         faults,
         timing,
         max_duration,
@@ -290,6 +298,7 @@ faults: [{ loss: { percent: 5 } }]
             checks: vec![],
             invariants: vec![],
             abort_if: vec![],
+            probes: Vec::new(),
             faults: vec![Fault::Net(loss)],
             timing: Timing::HOLD,
             max_duration: seconds(600),

@@ -6,6 +6,7 @@ use chaos_common::random;
 
 use super::{
     hypothesis::Gate,
+    probe::Probe,
     watch::{AbortIf, Check, Invariant},
 };
 use crate::{
@@ -39,6 +40,8 @@ pub struct Spec {
     pub invariants: Vec<Invariant>,
     /// What ends the run early.
     pub abort_if: Vec<AbortIf>,
+    /// What is asked of each target meanwhile; at most 8 of them.
+    pub probes: Vec<Probe>,
     /// What goes wrong; at least one.
     pub faults: Vec<Fault>,
     /// How the run is laid out.

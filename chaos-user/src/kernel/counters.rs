@@ -88,6 +88,7 @@ fn slot_reading(
         tasks: summed(ebpf, map::STEADY_TASKS, slot, counts(Family::Processes), TaskCounts::plus)?,
         times: std::array::from_fn(|_| None),
         files: CgroupFiles::read(&cgroup.dir),
+        probes: Vec::new(),
     };
     let families = counted.iter().filter(|family| calls || **family != Family::Latency);
     for series in families.flat_map(|family| family.series()) {

@@ -345,6 +345,7 @@ mod tests {
             tasks: None,
             times: Default::default(),
             files: CgroupFiles::default(),
+            probes: vec![],
         }
     }
 

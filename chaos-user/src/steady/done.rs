@@ -3,7 +3,10 @@
 
 use chaos_common::steady::{CallCounts, Counters, ErrorCounts, TaskCounts, TcpCounts, series};
 
-use super::{activity, cgroupfs::CgroupFiles, histogram::Histogram, reading::SlotReading};
+use super::{
+    activity, cgroupfs::CgroupFiles, histogram::Histogram, probe::ProbeReading, reading::SlotReading,
+};
+use crate::experiment::metric::Word;
 
 /// What one group did.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub struct More {
     pub times: [Option<Histogram>; series::COUNT as usize],
     /// What files count, and what there is.
     pub files: CgroupFiles,
+    /// What probes saw, by their ids.
+    pub probes: Vec<(Word, Option<ProbeReading>)>,
 }
 
 impl From<Counters> for Done {
@@ -83,7 +88,20 @@ impl More {
             Histogram::from_dense(later).since(&Histogram::from_dense(earlier))
         });
         let files = activity::files(&earlier.files, &later.files);
-        Self { members: 1, calls, errors, tcp: both(earlier.tcp, later.tcp, tcp), tasks, times, files }
+        let both_saw = |((id, earlier), (same, later)): (&(Word, ProbeReading), &(Word, ProbeReading))| {
+            (*id, later.since(earlier).filter(|_| id == same))
+        };
+        let probes = earlier.probes.iter().zip(&later.probes).map(both_saw).collect();
+        Self {
+            probes,
+            members: 1,
+            calls,
+            errors,
+            tcp: both(earlier.tcp, later.tcp, tcp),
+            tasks,
+            times,
+            files,
+        }
     }
 
     fn plus(&self, other: &Self) -> Self {
@@ -101,8 +119,17 @@ impl More {
             tasks: both(self.tasks, other.tasks, |one, other| Some(one.plus(other))),
             times,
             files: self.files.plus(&other.files),
+            probes: self.probes.iter().zip(&other.probes).map(merged).collect(),
         }
     }
+}
+
+/// What a probe saw of both.
+fn merged(
+    ((id, one), (same, other)): (&(Word, Option<ProbeReading>), &(Word, Option<ProbeReading>)),
+) -> (Word, Option<ProbeReading>) {
+    let readings = one.as_ref().zip(other.as_ref()).filter(|_| id == same);
+    (*id, readings.and_then(|(one, other)| ProbeReading::sum([one, other])))
 }
 
 fn both<T, R>(one: Option<T>, other: Option<T>, of: impl Fn(T, T) -> Option<R>) -> Option<R> {

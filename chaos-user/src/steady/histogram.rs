@@ -2,9 +2,12 @@
 //! Means of percentiles are never taken; buckets are added first.
 
 use chaos_common::h2;
+use serde::{Deserialize, Serialize};
 
-/// How often which bucket was hit. Only buckets that were hit are kept, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How often which bucket was hit. Only buckets that were hit are kept, in order; so are they written: pairs of a bucket
+/// and its count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(u32, u64)>", into = "Vec<(u32, u64)>")]
 pub struct Histogram {
     hits: Vec<(u32, u64)>,
 }
@@ -107,6 +110,18 @@ impl FromIterator<(u32, u64)> for Histogram {
     }
 }
 
+impl From<Vec<(u32, u64)>> for Histogram {
+    fn from(counts: Vec<(u32, u64)>) -> Self {
+        counts.into_iter().collect()
+    }
+}
+
+impl From<Histogram> for Vec<(u32, u64)> {
+    fn from(histogram: Histogram) -> Self {
+        histogram.hits
+    }
+}
+
 /// Between which values a bucket lies. What took no time at all is taken as half a nanosecond, to have a logarithm.
 fn bounds(bucket: u32) -> (f64, f64) {
     ((h2::lower(bucket) as f64).max(0.5), h2::upper(bucket) as f64)
@@ -183,6 +198,15 @@ mod tests {
         let mut none = Histogram::default();
         none.merge(&one);
         assert_eq!((none, other.without(&other)), (one, Histogram::default()));
+    }
+
+    #[test]
+    fn written_and_read_it_is_the_same() {
+        let written = serde_json::to_string(&of([70, 5, 70])).unwrap();
+        assert_eq!(serde_json::from_str::<Histogram>(&written).unwrap(), of([5, 70, 70]));
+        let disordered =
+            serde_json::from_str::<Histogram>("[[700,4],[3,2],[700,5],[99999,1],[9,0]]").unwrap();
+        assert_eq!(disordered, [(3, 2), (700, 9)].into_iter().collect());
     }
 
     #[test]

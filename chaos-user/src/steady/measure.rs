@@ -6,11 +6,12 @@ use super::{
     cgroupfs::CgroupFiles,
     done::{Done, More},
     histogram::Histogram,
+    probe::{ProbeReading, Scraped},
     summary::Summary,
 };
 use crate::experiment::{
     hypothesis::{Metric, Stat},
-    metric::{FileRate, Level, Stall, TcpCount},
+    metric::{FileRate, Level, ProbeStat, Stall, TcpCount},
 };
 
 /// Errors that are answers to ordinary questions: nothing there yet, nothing there, nobody left, not done yet. Beside
@@ -75,7 +76,10 @@ pub fn summary(metric: Metric, done: &Done, seconds: f64) -> Option<Summary> {
             rate(count, events)
         }
         Metric::Stalled(stall) => stalled(stall, more?, seconds),
-        Metric::Probe(..) => None,
+        Metric::Probe(id, stat) => {
+            let (_, reading) = more?.probes.iter().find(|(of, _)| *of == id)?;
+            probed(stat, reading.as_ref()?, seconds)
+        }
     }
 }
 
@@ -103,7 +107,7 @@ const fn of_tcp(count: TcpCount, tcp: &TcpCounts) -> u64 {
     }
 }
 
-pub(super) fn of_times(stat: Stat, times: &Histogram) -> Summary {
+fn of_times(stat: Stat, times: &Histogram) -> Summary {
     match stat {
         Stat::Quantile(_) => Summary::latency(times.clone()),
         Stat::Above(above_ns) => Summary::tail(times, above_ns),
@@ -147,12 +151,43 @@ fn stalled(stall: Stall, more: &More, seconds: f64) -> Option<Summary> {
     Some(Summary::count(us as f64 / 1e6, seconds * f64::from(more.members), us / SLICE_US))
 }
 
+/// What a probe saw in so many seconds.
+fn probed(stat: ProbeStat, reading: &ProbeReading, seconds: f64) -> Option<Summary> {
+    let share = |count: u64, of: u64| Summary::count(count as f64, of as f64, count);
+    match stat {
+        ProbeStat::Throughput => Some(Summary::count(reading.answered as f64, seconds, reading.answered)),
+        ProbeStat::ErrorRatio => Some(share(reading.failed, reading.ended())),
+        ProbeStat::Latency(stat) => Some(of_times(stat, &reading.latency)),
+        ProbeStat::Rate(series) => match reading.scraped.get(series.as_str())? {
+            // Pages are read at moments of their own.
+            Scraped::Counter(count) => {
+                Some(Summary::count(*count, reading.scraped_ns as f64 / 1e9, *count as u64))
+            }
+            _ => None,
+        },
+        ProbeStat::Level(series) => match reading.scraped.get(series.as_str())? {
+            Scraped::Level { sum, .. } => Some(Summary::level(*sum)),
+            _ => None,
+        },
+        ProbeStat::Above(series, above_ns) => match reading.scraped.get(series.as_str())? {
+            Scraped::Buckets(buckets) => {
+                let above = buckets.above(above_ns as f64 / 1e9)?;
+                Some(Summary::count(above, buckets.total, above as u64))
+            }
+            _ => None,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chaos_common::{Counters, h2, steady::series};
 
     use super::*;
-    use crate::steady::reading::SlotReading;
+    use crate::{
+        experiment::metric::Word,
+        steady::{probe::Buckets, reading::SlotReading},
+    };
 
     fn nothing() -> SlotReading {
         SlotReading {
@@ -164,6 +199,7 @@ mod tests {
             tasks: None,
             times: std::array::from_fn(|_| None),
             files: CgroupFiles::default(),
+            probes: vec![],
         }
     }
 
@@ -257,5 +293,41 @@ mod tests {
         let done = Done::between(&with(1, 7, &[9]), &with(1, 5, &[])).unwrap();
         assert_eq!(of("io.psi_some", &done), None);
         assert_eq!(of("latency.fsync.p50", &done), None);
+    }
+
+    fn seen(answered: u64, failed: u64, scraped_ns: u64, count: f64, slow: f64) -> SlotReading {
+        let mut reading =
+            ProbeReading { due: answered + failed, answered, failed, scraped_ns, ..ProbeReading::default() };
+        for _ in 0..answered {
+            reading.latency.record(1_000_000);
+        }
+        for _ in 0..failed {
+            reading.latency.record(250_000_000);
+        }
+        let buckets = Buckets { bounds: vec![0.1, 0.5], at_most: vec![count - slow, count], total: count };
+        let series = [
+            ("hits", Scraped::Counter(count)),
+            ("queue", Scraped::level(count)),
+            ("seconds", Scraped::Buckets(buckets)),
+        ];
+        reading.scraped = series.into_iter().map(|(name, scraped)| (name.to_owned(), scraped)).collect();
+        SlotReading { probes: vec![(Word::new("get"), reading)], ..nothing() }
+    }
+
+    #[test]
+    fn probes_are_metrics() {
+        let done = Done::between(&seen(1, 0, 5, 2.0, 1.0), &seen(91, 10, 4_000_000_005, 10.0, 3.0)).unwrap();
+        assert_eq!(of("get.throughput", &done), Some(Summary::count(90.0, 2.0, 90)));
+        assert_eq!(of("get.error_ratio", &done), Some(Summary::count(10.0, 100.0, 10)));
+        assert_eq!(of("get.p(>20ms)", &done), Some(Summary::count(10.0, 100.0, 10)));
+        assert_eq!(of("get.p99", &done).unwrap().latency.total(), 100);
+        assert_eq!(of("get.rate(hits)", &done), Some(Summary::count(8.0, 4.0, 8)));
+        assert_eq!(of("get.level(queue)", &done), Some(Summary::level(10.0)));
+        assert_eq!(of("get.p(seconds>100ms)", &done), Some(Summary::count(2.0, 8.0, 2)));
+        for missing in ["put.throughput", "get.rate(queue)", "get.level(nothing)", "get.p(seconds>2s)"] {
+            assert_eq!(of(missing, &done), None, "{missing}");
+        }
+        let both = done.clone().plus(done);
+        assert_eq!(of("get.error_ratio", &both), Some(Summary::count(20.0, 200.0, 20)));
     }
 }

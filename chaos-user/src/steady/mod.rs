@@ -7,6 +7,7 @@ pub mod done;
 pub mod family;
 pub mod histogram;
 pub mod measure;
+pub mod probe;
 pub mod rates;
 pub mod reading;
 pub mod sample;

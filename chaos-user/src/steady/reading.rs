@@ -2,7 +2,8 @@
 
 use chaos_common::steady::{CallCounts, Counters, ErrorCounts, TaskCounts, TcpCounts, series};
 
-use super::cgroupfs::CgroupFiles;
+use super::{cgroupfs::CgroupFiles, probe::ProbeReading};
+use crate::experiment::metric::Word;
 
 /// One reading of all targets, taken back to back.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub struct SlotReading {
     pub times: [Option<Vec<u64>>; series::COUNT as usize],
     /// What its files say.
     pub files: CgroupFiles,
+    /// What probes saw of it, by their ids.
+    pub probes: Vec<(Word, ProbeReading)>,
 }
 
 impl SlotReading {
@@ -48,6 +51,7 @@ impl SlotReading {
             tasks: None,
             times: std::array::from_fn(|_| None),
             files: CgroupFiles::default(),
+            probes: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Whom: from what a user names to what the kernel knows.
 
+pub mod address;
 pub mod cgroup;
 pub mod docker;
 pub mod limits;
@@ -12,6 +13,7 @@ pub mod root_qdisc;
 pub mod scope;
 pub mod spared;
 
+pub use address::address_of;
 pub use cgroup::{Cgroup, Hierarchy};
 pub use netns::{Device, Netns};
 pub use scope::{Member, Namespace, Scope, resolve};
@@ -79,6 +81,14 @@ pub enum TargetError {
         target: Target,
         /// The cgroup.
         path: PathBuf,
+    },
+    /// Nothing that a probe could be sent to.
+    #[error(
+        "{target}: its network namespace has no address but its own loopback, so no probe reaches it; connect it to a network, or leave out `probes`"
+    )]
+    NoAddress {
+        /// As asked.
+        target: Target,
     },
     /// Docker did not know the container, or did not answer.
     #[error("docker:{name}: {reason}")]

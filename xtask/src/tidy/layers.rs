@@ -6,16 +6,26 @@ use super::{
 };
 
 /// Crates that only one layer of chaos-user may name.
-const OWNED: [(&str, &[&str]); 5] = [
+const OWNED: [(&str, &[&str]); 8] = [
     ("aya", &["chaos-user/src/kernel/", "chaos-user/src/kernel.rs"]),
     ("aya_log", &["chaos-user/src/kernel/", "chaos-user/src/kernel.rs"]),
     ("aya_obj", &["chaos-user/src/kernel/", "chaos-user/src/kernel.rs"]),
     ("clap", &["chaos-user/src/cli/", "chaos-user/src/cli.rs", "chaos-user/src/main.rs"]),
+    ("hyper", &["chaos-user/src/probe/"]),
+    ("hyper_util", &["chaos-user/src/probe/"]),
+    ("http_body_util", &["chaos-user/src/probe/"]),
     ("kube", &["chaos-user/src/agent/", "chaos-user/src/agent.rs"]),
 ];
 
 /// Layers without effects.
-const PURE: [&str; 3] = ["chaos-user/src/fault/", "chaos-user/src/judge/", "chaos-user/src/steady/rates.rs"];
+const PURE: [&str; 6] = [
+    "chaos-user/src/fault/",
+    "chaos-user/src/judge/",
+    "chaos-user/src/steady/rates.rs",
+    "chaos-user/src/steady/probe.rs",
+    "chaos-user/src/probe/exposition.rs",
+    "chaos-user/src/import/",
+];
 
 /// Modules and types of the standard library that have effects. Addresses (`std::net::IpAddr`) have none.
 const EFFECTS: [&str; 6] = ["fs", "process", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"];

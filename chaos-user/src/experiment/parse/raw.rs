@@ -1,6 +1,6 @@
 //! The shape of a spec file: texts and where they stand, nothing understood yet.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -60,6 +60,8 @@ pub(super) struct RawSteadyState {
     pub checks: Option<Spanned<Vec<Spanned<RawCheck>>>>,
     #[serde(default, deserialize_with = "given")]
     pub invariants: Option<Spanned<Vec<Spanned<RawInvariant>>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub probes: Option<Spanned<Vec<Spanned<RawProbe>>>>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +103,39 @@ pub(super) struct RawAbortIf {
     pub control: Option<Text>,
     #[serde(default, deserialize_with = "given")]
     pub processes: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProbe {
+    #[serde(default, deserialize_with = "given")]
+    pub id: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub http: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub tcp: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub exec: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub prometheus: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub rate: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub every: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub timeout: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub method: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub status: Option<Many>,
+    #[serde(default, deserialize_with = "given")]
+    pub body_has: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub headers: Option<Spanned<BTreeMap<String, Text>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub fresh: Option<Text>,
+    #[serde(default, deserialize_with = "given")]
+    pub series: Option<Many>,
 }
 
 #[derive(Deserialize)]

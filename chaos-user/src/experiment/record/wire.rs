@@ -7,8 +7,10 @@ use chaos_common::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::metric::Word;
 use crate::steady::{
     cgroupfs::CgroupFiles,
+    probe::ProbeReading,
     reading::SlotReading,
     sample::{Part, Phase, Sample},
 };
@@ -60,6 +62,9 @@ pub struct SlotLine {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     times: Vec<(u32, Sparse)>,
     files: CgroupFiles,
+    /// By the ids of probes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    probes: Vec<(String, ProbeReading)>,
 }
 
 /// What is wrong with a line.
@@ -136,6 +141,7 @@ impl SlotLine {
             tasks: slot.tasks.map(|tasks| [sparse(&tasks.exits), sparse(&tasks.signals)]),
             times: times.collect(),
             files: slot.files,
+            probes: slot.probes.iter().map(|(id, seen)| (id.to_string(), seen.clone())).collect(),
         }
     }
 
@@ -160,6 +166,7 @@ impl SlotLine {
             tasks: self.tasks.as_ref().map(tasks).transpose()?,
             times,
             files: self.files,
+            probes: self.probes.iter().map(|(id, seen)| (Word::new(id), seen.clone())).collect(),
         })
     }
 }
@@ -252,6 +259,7 @@ fn dense_vec(counts: &Sparse) -> Result<Vec<u64>, LineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steady::probe::Scraped;
 
     #[test]
     fn readings_come_back_as_they_were() {
@@ -269,6 +277,10 @@ mod tests {
         slot.times[2] = Some(buckets);
         slot.times[3] = Some(vec![0; BUCKETS]);
         slot.files.memory.current_bytes = Some(0);
+        let mut seen = ProbeReading { due: 3, answered: 2, failed: 1, ..ProbeReading::default() };
+        seen.latency.record(123_456);
+        seen.scraped.insert("hits".into(), Scraped::Counter(0.1 + 0.2));
+        slot.probes = vec![(Word::new("get"), seen)];
         let rules = vec![vec![rule_stats(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])]];
         let sample = Sample { begin_ns: 5, end_ns: 8, slots: vec![slot], rules };
         for part in [Part::Phase(Phase::Recover), Part::Block { pair: 3, on: false }] {
@@ -284,7 +296,10 @@ mod tests {
         let line = SampleLine::new(Part::Phase(Phase::Inject), &sample);
         let wrong = SampleLine { pair: Some(1), ..line.clone() };
         assert_eq!(wrong.sample(), Err(LineError::Part));
-        let slot = SlotLine { errors: Some([vec![(999, 1)], vec![]]), ..SlotLine::new(&SlotReading::of(Counters::ZERO)) };
+        let slot = SlotLine {
+            errors: Some([vec![(999, 1)], vec![]]),
+            ..SlotLine::new(&SlotReading::of(Counters::ZERO))
+        };
         let wrong = SampleLine { slots: vec![slot], ..line };
         assert_eq!(wrong.sample(), Err(LineError::Number));
     }
