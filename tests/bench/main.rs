@@ -1,20 +1,31 @@
 //! `cargo xtask bench`: what kchaos costs, as ratios against a peer in the same run. Cases take turns, round by
 //! round, so that a machine whose speed drifts is fair to all of them; medians are quoted.
 
+mod aa;
 mod calling;
 mod delay;
 mod echo;
 mod goodput;
 mod iperf;
 mod jitter;
+mod judged;
 mod models;
 mod packet;
+mod planted;
 mod rate;
 mod sleep;
 mod sleeper;
 mod syscall;
 mod throughput;
 mod untouched;
+
+// The tests' own; each of the two programs uses its part of them.
+#[allow(dead_code)]
+#[path = "../src/lab.rs"]
+mod lab;
+#[allow(dead_code)]
+#[path = "../src/toy/mod.rs"]
+mod toy;
 
 use std::{fs, path::PathBuf};
 
@@ -36,8 +47,12 @@ fn main() -> anyhow::Result<()> {
     match &std::env::args().collect::<Vec<_>>()[..] {
         [_, verb, arguments @ ..] if verb == calling::VERB => return calling::main(arguments),
         [_, verb, arguments @ ..] if verb == sleeper::VERB => return sleeper::main(arguments),
+        [_, verb, arguments @ ..] if verb == toy::server::VERB => {
+            std::process::exit(i32::from(toy::server::main(arguments) != std::process::ExitCode::SUCCESS))
+        }
         _ => {}
     }
+    lab::sweep();
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
@@ -72,6 +87,12 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("sleep") {
         sleep::bench()?;
+    }
+    if runs("aa") {
+        aa::bench()?;
+    }
+    if runs("planted") {
+        planted::bench()?;
     }
     Ok(())
 }

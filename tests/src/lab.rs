@@ -237,6 +237,18 @@ impl Drop for Cgroup {
     }
 }
 
+/// The same program within a cgroup, from its very beginning: a socket belongs to the cgroup that it was made in.
+pub fn within(cgroup: &Path, program: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(cgroup);
+    shell.arg(program.get_program()).args(program.get_args());
+    // What a user's environment says of proxies is not about a network that only the test has.
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        shell.env_remove(variable);
+    }
+    shell
+}
+
 /// Ends what is in it, and removes it and all below.
 fn remove(dir: &Path) -> io::Result<()> {
     const ATTEMPTS: u32 = 200;

@@ -23,6 +23,7 @@ mod need;
 mod net;
 mod observe;
 mod offload;
+mod planted;
 mod programs;
 mod pulsed;
 mod qdisc;
@@ -37,6 +38,9 @@ mod stream;
 mod surroundings;
 mod target;
 mod times;
+// Benchmarks use it too; each of the two programs uses its part of it.
+#[allow(dead_code)]
+mod toy;
 mod tun;
 mod turn;
 mod victim;
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         [_, verb, arguments @ ..] if verb == victim::calls::VERB => return victim::calls::main(arguments),
         [_, verb, arguments @ ..] if verb == victim::chore::VERB => return victim::chore::main(arguments),
         [_, verb, arguments @ ..] if verb == sleep::VICTIM_VERB => return sleep::victim(arguments),
+        [_, verb, arguments @ ..] if verb == toy::server::VERB => return toy::server::main(arguments),
         [_, verb, cgroup] if verb == calls::missed::VERB => return calls::missed::main(cgroup.as_ref()),
         [_, verb, arguments @ ..] if verb == sleep::CONTROLLER_VERB => return sleep::controller(arguments),
         _ => {}
@@ -131,6 +136,7 @@ fn main() -> ExitCode {
         experiment::tests(),
         observe::tests(),
         pulsed::tests(),
+        planted::tests(),
         clients::tests(),
         gallery::tests(),
         docker::tests(),

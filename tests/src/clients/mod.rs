@@ -8,7 +8,7 @@ mod resolver;
 use std::{
     env,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use nix::{
 use crate::{
     Test,
     controller::{self, Running},
-    lab::{Cgroup, Lab},
+    lab::{Cgroup, Lab, within},
     victim::Victim,
 };
 
@@ -83,18 +83,6 @@ pub fn find(program: &str) -> anyhow::Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
     found.with_context(|| format!("no {program}"))
-}
-
-/// The same within a cgroup, from its very beginning: a socket belongs to the cgroup that it was made in.
-pub fn within(cgroup: &Path, program: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(cgroup);
-    shell.arg(program.get_program()).args(program.get_args());
-    // What a user's environment says of proxies is not about a network that only the test has.
-    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-        shell.env_remove(variable);
-    }
-    shell
 }
 
 /// A client that runs.

@@ -13,8 +13,8 @@ use anyhow::{Context, ensure};
 use super::{Scene, ensure_complains, ensure_logged, ensure_says, shown};
 use crate::{
     Test,
-    clients::{Done, Server, find, within},
-    lab::Cgroup,
+    clients::{Done, Server, find},
+    lab::{Cgroup, within},
     tests,
 };
 
