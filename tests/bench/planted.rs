@@ -102,7 +102,6 @@ fn cases() -> Vec<Case> {
         Case {
             probes: GET_AND_MEMORY,
             run: HOLD,
-            explained_by: &["app.level(resident_bytes)", "mem.page_faults", "mem.current"],
             ..case(
                 "leaks 20 MB a minute",
                 Planted::new(Does::Leaks),
