@@ -150,7 +150,7 @@ fn spec(servers: &Servers) -> String {
          steady_state:\n  probes: [{{ id: get, http: 'http://{{target}}:{HTTP}/', rate: 100/s, timeout: 1s }}]\n  \
          gates: [{GATES}]\n\
          faults: [{{ loss: {{ percent: 1%, protocol: tcp, allow_defaults: false }} }}]\n\
-         run: {{ design: pulse, pulses: 6, block: 5s, settle: 1s, baseline: 30s, seed: 7 }}\n"
+         run: {{ design: pulse, pulses: 6, block: 4s, settle: 1s, baseline: 30s, seed: 7 }}\n"
     )
 }
 
@@ -167,7 +167,9 @@ fn nothing_is_done(servers: &Servers) -> anyhow::Result<()> {
     let (code, said) = judged::run(&servers.networks.outside, &words, longest)?;
     ensure!(code == Some(0), "kchaos calibrate ended with {code:?}: {said}");
     let known: Value = serde_json::from_slice(&fs::read(&out)?)?;
-    println!("nothing is done to redis and nginx for {seconds} s: pseudo-experiments of 6 pairs of 5 s");
+    println!(
+        "nothing is done to redis and nginx for {seconds} s: pseudo-experiments of 6 pairs of blocks of 4 s"
+    );
     println!(
         "  {:<34} {:>5} {:>5} {:>12} {:>11} {:>12} {:>10}",
         "gate", "runs", "FAIL", "\"different\"", "PASS", "half-width", "of margin"

@@ -17,7 +17,7 @@ const CLIENTS_PER_S: f64 = 200.0;
 const WITHIN: Duration = Duration::from_secs(240);
 
 const PULSES: &str =
-    "{ design: pulse, pulses: 8, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
+    "{ design: pulse, pulses: 6, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
 const HOLD: &str = "{ design: hold, baseline: 24s, inject: 24s, recover: 24s, settle: 3s }";
 const GET: &str = "probes: [{ id: get, http: 'http://{target}:7800/', rate: 400/s, timeout: 500ms }], ";
 const GET_AND_MEMORY: &str = "probes: [{ id: get, http: 'http://{target}:7800/', rate: 100/s, timeout: 500ms }, \

@@ -118,9 +118,10 @@ pub struct World {
     pub folder: TempDir,
     /// How often services were told to misbehave.
     pub told: Arc<AtomicU64>,
-    _programs: Vec<Program>,
-    _sink: Sink,
+    // In this order they end: each needs those behind it.
     _clients: load::Load,
+    _sink: Sink,
+    _programs: Vec<Program>,
 }
 
 impl World {
