@@ -18,6 +18,9 @@ const WITHIN: Duration = Duration::from_secs(240);
 
 const PULSES: &str =
     "{ design: pulse, pulses: 6, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
+/// Where a busy machine is late by itself.
+const MORE_PULSES: &str =
+    "{ design: pulse, pulses: 12, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
 const HOLD: &str = "{ design: hold, baseline: 24s, inject: 24s, recover: 24s, settle: 3s }";
 const GET: &str = "probes: [{ id: get, http: 'http://{target}:7800/', rate: 400/s, timeout: 500ms }], ";
 const GET_AND_MEMORY: &str = "probes: [{ id: get, http: 'http://{target}:7800/', rate: 100/s, timeout: 500ms }, \
@@ -68,11 +71,14 @@ fn cases() -> Vec<Case> {
     };
     vec![
         Case { expected: Expected::NoFail, ..case("nothing", Planted::NOTHING, ERRORS) },
-        case(
-            "2 % of answers 1 ms later",
-            Planted::new(Does::Late),
-            "gates: [{ metric: 'get.p(>1ms)', increase: 0.5pp }, { metric: get.error_ratio, increase: 0.5pp }]",
-        ),
+        Case {
+            run: MORE_PULSES,
+            ..case(
+                "2 % of answers 1 ms later",
+                Planted::new(Does::Late),
+                "gates: [{ metric: 'get.p(>1ms)', increase: 0.5pp }, { metric: get.error_ratio, increase: 0.5pp }]",
+            )
+        },
         case("1 % errors", Planted::new(Does::Errors), ERRORS),
         Case {
             explained_by: &["cpu.usage"],
@@ -136,7 +142,9 @@ pub fn bench() -> anyhow::Result<()> {
         "planted", "expected", "verdict"
     );
     let (mut right, mut all) = (0, 0);
-    for case in cases() {
+    // Some of them: `KCHAOS_BENCH_PLANTED=errors`.
+    let some = std::env::var("KCHAOS_BENCH_PLANTED").unwrap_or_default();
+    for case in cases().into_iter().filter(|case| case.name.contains(&some)) {
         let (is_right, line) = case.run().with_context(|| case.name)?;
         all += 1;
         right += u32::from(is_right);
