@@ -17,7 +17,7 @@ const CLIENTS_PER_S: f64 = 200.0;
 const WITHIN: Duration = Duration::from_secs(240);
 
 const PULSES: &str =
-    "{ design: pulse, pulses: 6, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
+    "{ design: pulse, pulses: 8, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
 /// Where a busy machine is late by itself.
 const MORE_PULSES: &str =
     "{ design: pulse, pulses: 12, block: 4s, settle: 1s, baseline: 12s, recover: 12s, seed: 7 }";
