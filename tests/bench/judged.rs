@@ -12,6 +12,9 @@ use anyhow::{Context, ensure};
 use kchaos::target::Netns;
 use nix::{sys::signal::Signal, unistd::Pid};
 
+/// For a machine that is busy with what is measured to load everything.
+const ON_WITHIN: Duration = Duration::from_secs(90);
+
 /// `KCHAOS_BIN`, or what was built beside this program.
 pub fn program() -> anyhow::Result<PathBuf> {
     if let Some(path) = env::var_os("KCHAOS_BIN") {
@@ -49,7 +52,7 @@ impl Running {
         let mut command = Command::new(program()?);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.reopen()?);
         let running = Self(netns.run(|| command.spawn())?.context("starting kchaos")?);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + ON_WITHIN;
         while !std::fs::read_to_string(said.path())?.contains("Ctrl-C ends it") {
             let text = || std::fs::read_to_string(said.path()).unwrap_or_default();
             ensure!(Instant::now() < deadline, "the fault is not on: {}", text());
