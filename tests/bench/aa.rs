@@ -225,36 +225,62 @@ fn being_attached(servers: &Servers) -> anyhow::Result<()> {
     );
     for (stream, (name, words)) in (0..).zip(ATTACHED) {
         let words = [&["inject"][..], words, &["--on", &target, "--for", "60s", "--json"]].concat();
-        let (mut ratios, mut rates) = (vec![], vec![]);
+        if let Err(error) = judged::Running::inject(&servers.networks.outside, &words) {
+            println!("  {name:<44} not on this kernel: {error}");
+            continue;
+        }
+        let mut pairs = vec![];
         for pair in 0..PAIRS {
             let attached_first = random::draw(SEED, stream, pair as u64) & 1 == 0;
-            let block = |attached: bool| -> anyhow::Result<f64> {
-                let _kchaos = attached
-                    .then(|| judged::Running::inject(&servers.networks.outside, &words))
-                    .transpose()?;
-                Ok(throughput(&load))
+            let block = |attached: bool| -> anyhow::Result<Done> {
+                let inject = || judged::Running::inject(&servers.networks.outside, &words);
+                let _kchaos = attached.then(inject).transpose()?;
+                Done::of(&load, &servers.cgroups[1])
             };
             let [first, second] = [block(attached_first)?, block(!attached_first)?];
-            let (attached, detached) = if attached_first { (first, second) } else { (second, first) };
-            ratios.push((attached / detached).ln());
-            rates.push(detached);
+            pairs.push(if attached_first { [first, second] } else { [second, first] });
         }
-        let [ratio, low, high] = interval(&ratios).map(|log| log.exp_m1() * 100.0);
-        println!(
-            "  {name:<44} {:.0} answers/s detached, {ratio:+.2} % [{low:+.2}, {high:+.2}] attached: {}",
-            super::median(&rates),
-            if low > -2.0 && high < 2.0 { "within ±2 %" } else { "not shown to be within ±2 %" }
-        );
+        let rates: Vec<f64> = pairs.iter().map(|[_, detached]| detached.per_s).collect();
+        println!("  {name:<44} {:.0} answers/s detached", super::median(&rates));
+        for (what, of) in [
+            ("answers per second", (|done| done.per_s) as fn(&Done) -> f64),
+            ("CPU time per answer", |done| done.cpu_us),
+        ] {
+            let ratios: Vec<f64> =
+                pairs.iter().map(|[attached, detached]| (of(attached) / of(detached)).ln()).collect();
+            let [ratio, low, high] = interval(&ratios).map(|log| log.exp_m1() * 100.0);
+            let shown =
+                if low > -2.0 && high < 2.0 { "within ±2 %" } else { "not shown to be within ±2 %" };
+            println!("    {what:<20} {ratio:+.2} % [{low:+.2}, {high:+.2}] attached: {shown}");
+        }
     }
     Ok(())
 }
 
-/// Answers in a second.
-fn throughput(load: &Load) -> f64 {
-    thread::sleep(SETTLE);
-    let (begin, before) = (Instant::now(), load.answered.load(Ordering::Relaxed));
-    thread::sleep(BLOCK);
-    (load.answered.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64()
+/// What came of a block.
+struct Done {
+    /// Answers in a second.
+    per_s: f64,
+    /// What each took of a processor, which a machine that does other things too leaves alone.
+    cpu_us: f64,
+}
+
+impl Done {
+    fn of(load: &Load, cgroup: &Cgroup) -> anyhow::Result<Self> {
+        thread::sleep(SETTLE);
+        let now = || anyhow::Ok((load.answered.load(Ordering::Relaxed) as f64, cpu_us(cgroup)?));
+        let (begin, before) = (Instant::now(), now()?);
+        thread::sleep(BLOCK);
+        let after = now()?;
+        let answers = after.0 - before.0;
+        Ok(Self { per_s: answers / begin.elapsed().as_secs_f64(), cpu_us: (after.1 - before.1) / answers })
+    }
+}
+
+fn cpu_us(cgroup: &Cgroup) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(cgroup.dir.join("cpu.stat"))?;
+    let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    Ok(usage.context("no usage in cpu.stat")?.parse()?)
 }
 
 /// The mean and its 90 % interval.

@@ -51,11 +51,12 @@ impl Running {
         let said = tempfile::NamedTempFile::new()?;
         let mut command = Command::new(program()?);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.reopen()?);
-        let running = Self(netns.run(|| command.spawn())?.context("starting kchaos")?);
+        let mut running = Self(netns.run(|| command.spawn())?.context("starting kchaos")?);
         let deadline = Instant::now() + ON_WITHIN;
-        while !std::fs::read_to_string(said.path())?.contains("Ctrl-C ends it") {
-            let text = || std::fs::read_to_string(said.path()).unwrap_or_default();
-            ensure!(Instant::now() < deadline, "the fault is not on: {}", text());
+        let text = || std::fs::read_to_string(said.path()).unwrap_or_default();
+        while !text().contains("Ctrl-C ends it") {
+            let ended = running.0.try_wait()?;
+            ensure!(ended.is_none() && Instant::now() < deadline, "the fault is not on: {}", text());
             thread::sleep(Duration::from_millis(10));
         }
         Ok(running)
