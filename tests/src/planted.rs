@@ -39,7 +39,8 @@ fn judged(planted: Planted) -> anyhow::Result<Judged> {
     let kchaos = controller::command(&format!("run --force --json {report} {spec}"));
     let ended = world.networks.outside.run(|| Running::start(kchaos))??.ended()?;
     let text = fs::read(&report).with_context(|| format!("no report: {}{}", ended.output, ended.said))?;
-    ensure!(world.told.load(Ordering::Relaxed) >= 12, "the beacon was not silenced");
+    // Two ON blocks at most follow one another, of six: it fell silent three times, and came back.
+    ensure!(world.told.load(Ordering::Relaxed) >= 6, "the beacon was not silenced");
     Ok(Judged { code: ended.code, report: serde_json::from_slice(&text)? })
 }
 
