@@ -57,7 +57,7 @@ impl Groups {
     }
 
     /// Writes a spec; each phase is as short as it may be. Returns what runs it.
-    fn spec(&self, gates: &str, faults: &str) -> anyhow::Result<String> {
+    pub fn spec(&self, gates: &str, faults: &str) -> anyhow::Result<String> {
         self.spec_of(gates, faults, "{ baseline: 5s, inject: 5s, recover: 5s, settle: 0s }")
     }
 
@@ -72,7 +72,7 @@ impl Groups {
             self.experiment.target(),
         );
         fs::write(&path, text)?;
-        Ok(format!("run --json {}/report.json {}", self.folder.path().display(), path.display()))
+        Ok(format!("run --force --json {}/report.json {}", self.folder.path().display(), path.display()))
     }
 
     pub fn report(&self, ended: &Ended) -> anyhow::Result<Value> {
@@ -349,7 +349,7 @@ fn experiment_with_a_broken_spec_changes_nothing() -> anyhow::Result<()> {
         ("{ losses: { percent: 5% } }", &["losses"]),
     ] {
         controller::run(&groups.spec(RETRANSMITS, faults)?)?.ensure_refused(words)?;
-        controller::run(&groups.spec(RETRANSMITS, faults)?.replace("run --json", "run --dry-run --json"))?
+        controller::run(&groups.spec(RETRANSMITS, faults)?.replace("run --force", "run --force --dry-run"))?
             .ensure_refused(words)?;
     }
     ensure!(before == groups.snapshot()?, "something was attached");

@@ -1,6 +1,6 @@
 //! Experiments whose faults go on and off, and gates on what is not packets.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -16,6 +16,8 @@ use crate::{
 pub fn tests() -> Vec<Test> {
     tests![
         EXPERIMENT: pulses_go_on_and_off_and_find_what_they_do;
+        EXPERIMENT on one kernel: without_load_nothing_is_injected, a_recorded_run_is_judged_the_same_again,
+            a_limit_ends_a_run;
         OBSERVE on one kernel: gates_on_calls_and_processes_see_what_happens;
         OBSERVE_MEMORY on one kernel: gates_on_memory_see_it_grow
     ]
@@ -50,6 +52,70 @@ fn pulses_go_on_and_off_and_find_what_they_do() -> anyhow::Result<()> {
     before.ensure_restored(&groups.lab, &[&groups.control, &groups.experiment], controller)
 }
 
+/// Neither for want of load nor for want of anything that the fault could hit.
+fn without_load_nothing_is_injected() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let before = groups.snapshot()?;
+    let gates = "{ metric: net.tx_packets, decrease: 30% }";
+    let arguments = groups.spec(gates, "{ loss: { percent: 100% } }")?.replace("--force ", "");
+    let kchaos = Running::start(controller::command(&arguments))?;
+    let controller = kchaos.pid();
+    let ended = kchaos.ended()?;
+    ended.ensure_code(exit::INVALID)?;
+    let report = groups.report(&ended)?;
+    ensure!(report["verdict"] == "invalid" && report["faults"][0]["injected"] == 0, "{report:#}");
+    let phases = report["phases"].as_array().context("no phases")?;
+    ensure!(phases.len() == 1 && phases[0]["phase"] == "baseline", "{phases:#?}");
+    let reasons = report["invalid"].to_string();
+    ensure!(reasons.contains("activity") && reasons.contains("eligible"), "{reasons}");
+    before.ensure_restored(&groups.lab, &[&groups.control, &groups.experiment], controller)?;
+    let arguments = groups.spec(gates, "{ loss: { percent: 100%, ports: 9 } }")?.replace("--force ", "");
+    let Run { ended, report, .. } = groups.run_under_load(&arguments)?;
+    ended.ensure_code(exit::INVALID)?;
+    let reasons = report["invalid"].to_string();
+    ensure!(reasons.contains("would never fire") && !reasons.contains("activity"), "{reasons}");
+    ensure!(report["phases"].as_array().is_some_and(|phases| phases.len() == 1), "{report:#}");
+    Ok(())
+}
+
+/// To the byte, whatever the verdict is.
+fn a_recorded_run_is_judged_the_same_again() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let folder = groups.folder.path().display().to_string();
+    let gates = "{ metric: tcp.retrans_ratio, increase: 0.5pp }, { metric: net.tx_bytes, within: 50% }";
+    let arguments = groups.spec_of(gates, "{ loss: { percent: 5%, protocol: tcp } }", PULSES)?;
+    let arguments = arguments.replace("run ", &format!("run --record {folder}/run.ndjson "));
+    let Run { ended, .. } = groups.run_under_load(&arguments)?;
+    let again = controller::run(&format!("judge --replay {folder}/run.ndjson --json {folder}/again.json"))?;
+    let read = |name: &str| fs::read_to_string(groups.folder.path().join(name));
+    let (first, second) = (read("report.json")?, read("again.json")?);
+    ensure!(first == second, "the reports differ:\n{first}\n{second}");
+    ensure!(again.code == ended.code, "{:?} and {:?}", again.code, ended.code);
+    let lines: Vec<String> = read("run.ndjson")?.lines().map(str::to_owned).collect();
+    ensure!(lines.len() > 60, "{} lines", lines.len());
+    let cut = lines[..lines.len() - 1].join("\n");
+    fs::write(groups.folder.path().join("cut.ndjson"), cut)?;
+    controller::run(&format!("judge --replay {folder}/cut.ndjson"))?
+        .ensure_refused(&["ends before the run did"])
+}
+
+/// A run whose limit is broken ends at once, and nothing is lost afterwards.
+fn a_limit_ends_a_run() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let before = groups.snapshot()?;
+    let gates = "{ metric: net.tx_bytes, decrease: 20% }";
+    let abort = "{ metric: tcp.retrans_ratio, above: 2%, for: 1s }";
+    let run = format!("{{ baseline: 5s, inject: 40s, recover: 5s, settle: 0s }}\nabort_if: [{abort}]");
+    let arguments = groups.spec_of(gates, "{ loss: { percent: 30%, protocol: tcp } }", &run)?;
+    let Run { ended, report, controller } = groups.run_under_load(&arguments)?;
+    ended.ensure_code(exit::ABORTED)?;
+    ensure!(report["aborted"]["guard"]["guard"].is_string(), "{:#}", report["aborted"]);
+    let injected_s = report["phases"][1]["seconds"].as_f64().context("no inject phase")?;
+    ensure!(injected_s < 30.0, "it went on for {injected_s} s");
+    ensure!(report["guards"][0]["fired"] == true, "{:#}", report["guards"]);
+    before.ensure_restored(&groups.lab, &[&groups.control, &groups.experiment], controller)
+}
+
 const SHORT: &str = "{ baseline: 6s, inject: 6s, recover: 5s, settle: 0s }";
 
 /// Calls of a class fail and a process is killed while the fault is on, in one group alone.
@@ -61,7 +127,8 @@ fn gates_on_calls_and_processes_see_what_happens() -> anyhow::Result<()> {
     let gates = "{ metric: syscall.unexpected_error_ratio, increase: 5pp }, { metric: proc.killed, max: 0 }, \
                  { metric: syscalls.open_stat, within: 60% }, { metric: syscall.error_ratio.other, increase: 5pp }";
     // It counts, and does nothing: what happens is done by us.
-    let arguments = groups.spec_of(gates, "{ loss: { percent: 1%, protocol: udp } }", SHORT)?;
+    let run = format!("{SHORT}\nabort_if: [{{ processes: ignore }}]");
+    let arguments = groups.spec_of(gates, "{ loss: { percent: 1%, protocol: udp } }", &run)?;
     let mut run = || {
         let mut victim = Chores::start(&groups.experiment, folder)?;
         let mut kchaos = Running::start(controller::command(&arguments))?;

@@ -35,12 +35,12 @@ pub async fn run(args: &DemoArgs, kernel_log: bool) -> anyhow::Result<u8> {
     let outcome = run::experiment(&spec, &Insist::default(), kernel_log).await;
     let seen = tokio::task::block_in_place(|| lab.finish());
     let (outcome, seen) = (outcome?, seen?);
-    let report = outcome.report(&spec)?;
+    let report = outcome.run.report(&outcome.judgement);
     if args.json {
         say!("{}", json::render(&report)?);
     } else {
         run::print(&report);
-        print_latencies(&seen, &outcome.recording);
+        print_latencies(&seen, &outcome.run.recording);
     }
     if !outcome.rollback.is_complete() {
         return Ok(exit::ROLLBACK_INCOMPLETE);

@@ -1,11 +1,13 @@
 //! The command line: one file per verb.
 
+mod calibrate;
 mod demo;
 mod doctor;
 mod fault;
 mod faults;
 mod import;
 mod inject;
+mod judge;
 mod observe;
 mod plan;
 mod reports;
@@ -42,6 +44,8 @@ mod exit {
     pub const COULD_NOT_RUN: u8 = 2;
     /// The fault never fired.
     pub const NEVER_FIRED: u8 = 4;
+    /// It ended early.
+    pub const ABORTED: u8 = 5;
     /// Something was left behind.
     pub const ROLLBACK_INCOMPLETE: u8 = 6;
 }
@@ -69,6 +73,10 @@ enum Verb {
     Run(run::RunArgs),
     /// Show what a spec would attach, where and how; change nothing
     Plan(plan::PlanArgs),
+    /// Measure what the targets of a spec do by themselves; do nothing to them
+    Calibrate(calibrate::CalibrateArgs),
+    /// Judge a recorded run again
+    Judge(judge::JudgeArgs),
     /// Inject one fault now, with live counters
     Inject(inject::InjectArgs),
     /// Show what targets do, side by side; do nothing to them
@@ -113,7 +121,7 @@ enum Verb {
 
 impl Verb {
     fn touches_the_kernel(&self) -> bool {
-        !matches!(self, Self::Faults(_) | Self::Import(_) | Self::Schema | Self::Status(_))
+        !matches!(self, Self::Faults(_) | Self::Import(_) | Self::Judge(_) | Self::Schema | Self::Status(_))
     }
 }
 
@@ -141,6 +149,7 @@ impl InsistArgs {
             mechanism: self.mechanism,
             dry_run: self.dry_run,
             force: self.force,
+            known: Vec::new(),
         }
     }
 }
@@ -200,6 +209,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         match cli.verb {
             Verb::Run(args) => run::run(&args, cli.kernel_log).await,
             Verb::Plan(args) => plan::run(&args).await,
+            Verb::Calibrate(args) => calibrate::run(&args, cli.kernel_log).await,
+            Verb::Judge(args) => judge::run(&args),
             Verb::Inject(args) => inject::run(&args, cli.kernel_log).await,
             Verb::Observe(args) => observe::run(&args).await,
             Verb::Doctor(args) => doctor::run(&args),

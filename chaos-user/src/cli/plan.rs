@@ -29,7 +29,7 @@ pub struct PlanArgs {
 
 /// Resolves and plans; changes nothing.
 pub async fn run(args: &PlanArgs) -> anyhow::Result<u8> {
-    let spec = read_spec(&args.spec)?;
+    let (spec, _) = read_spec(&args.spec)?;
     let mut kernel = LiveKernel::default();
     let (scope, plan) = experiment::prepare(&spec, &args.insist.to_insist(), &mut kernel).await?;
     say!("plan for {}", spec.name);

@@ -1,7 +1,8 @@
 //! `kchaos run`: an experiment, and its verdict.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,10 @@ use clap::Args;
 
 use super::{InsistArgs, exit, plan, reports::ReportArgs, terminal, terminal::say};
 use crate::{
-    experiment::{self, Insist, Outcome, Spec, Stop},
+    experiment::{
+        self, Insist, Outcome, Spec, Stop,
+        calibrate::{self, Baseline, Known},
+    },
     kernel::{LiveKernel, monotonic_ns},
     report::{Report, text},
 };
@@ -23,6 +27,12 @@ pub struct RunArgs {
     spec: PathBuf,
     #[command(flatten)]
     reports: ReportArgs,
+    /// Keep every reading, for `kchaos judge --replay`
+    #[arg(long, value_name = "RUN.ndjson")]
+    record: Option<PathBuf>,
+    /// Use what `kchaos calibrate --out` wrote: how noisy these targets are when nothing happens
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// Show the plan first
     #[arg(long)]
     show_plan: bool,
@@ -32,25 +42,55 @@ pub struct RunArgs {
 
 /// Runs a spec.
 pub async fn run(args: &RunArgs, kernel_log: bool) -> anyhow::Result<u8> {
-    let spec = read_spec(&args.spec)?;
+    let (spec, source) = read_spec(&args.spec)?;
     args.reports.check()?;
-    let outcome = experiment(&spec, &args.insist.to_insist(), kernel_log).await?;
+    let insist = Insist { known: args.known()?, ..args.insist.to_insist() };
+    let mut outcome = experiment(&spec, &insist, kernel_log).await?;
+    outcome.run.source = source;
     if args.show_plan {
         plan::print(&outcome.scope, &outcome.plan);
     }
-    let report = outcome.report(&spec)?;
-    args.reports.write(&report, &outcome.input)?;
+    let report = outcome.run.report(&outcome.judgement);
+    let written = args.reports.write(&report, &outcome.input);
+    if let Some(path) = &args.record {
+        record(&outcome, path).with_context(|| path.display().to_string())?;
+    }
+    written?;
     Ok(exit_code(&outcome))
 }
 
-/// Reads and checks a spec. Where it leaves the order of blocks to chance, chance is had from the clock.
-pub fn read_spec(path: &Path) -> anyhow::Result<Spec> {
+fn record(outcome: &Outcome, path: &Path) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    outcome.run.write(&mut file)?;
+    file.flush()
+}
+
+impl RunArgs {
+    /// What a quiet run said of the metrics, if one is named.
+    fn known(&self) -> anyhow::Result<Vec<Known>> {
+        let Some(path) = &self.baseline else { return Ok(vec![]) };
+        let name = || path.display().to_string();
+        let text = fs::read_to_string(path).with_context(name)?;
+        let baseline: Baseline = serde_json::from_str(&text).with_context(name)?;
+        anyhow::ensure!(
+            baseline.schema == calibrate::SCHEMA,
+            "{}: it is `{}`, and this kchaos reads `{}`; write it anew with `kchaos calibrate --out`",
+            name(),
+            baseline.schema,
+            calibrate::SCHEMA
+        );
+        Ok(baseline.known())
+    }
+}
+
+/// Reads and checks a spec; returns its text, too. Where it leaves the order of blocks to chance, chance is had from the clock.
+pub fn read_spec(path: &Path) -> anyhow::Result<(Spec, String)> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut spec = experiment::parse(&text).with_context(|| path.display().to_string())?;
     if spec.timing.seed == 0 {
         spec.timing.seed = 1 + monotonic_ns() % 1_000_000;
     }
-    Ok(spec)
+    Ok((spec, text))
 }
 
 /// Runs an experiment under the signals and with the progress that a human expects.

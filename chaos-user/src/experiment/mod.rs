@@ -1,11 +1,13 @@
 //! An experiment from spec to verdict: the product on one page.
 
+pub mod calibrate;
 pub mod events;
 pub mod guards;
 pub mod hypothesis;
 pub mod invariants;
 pub mod metric;
 mod outcome;
+pub mod oversee;
 pub mod parse;
 pub mod phases;
 pub mod preflight;
@@ -16,9 +18,12 @@ pub mod spec;
 pub mod stop;
 pub mod watch;
 
+use calibrate::Known;
 use hypothesis::{Gate, Metric};
+use oversee::Oversight;
 pub use parse::{SpecError, parse};
 pub use phases::{Progress, Recording};
+use record::Recorded;
 pub use spec::{Spec, Timing};
 pub use stop::Stop;
 
@@ -33,14 +38,9 @@ use crate::{
     },
     judge::{JudgeInput, Judgement, delivery::RuleDelivery, judge},
     kernel::{Injection, Kernel, KernelError, Rollback},
-    steady::{
-        cgroupfs::CgroupFiles,
-        done::Done,
-        measure, rates,
-        reading::SlotReading,
-        sample::{Part, Sample},
-    },
-    target::{self, Group, Scope, TargetError, refuse::Protected},
+    probe::{ProbeError, ProbeTarget, Prober},
+    steady::{cgroupfs::CgroupFiles, done::Done, measure, reading::SlotReading},
+    target::{self, Member, Scope, TargetError, address_of, refuse::Protected},
 };
 
 /// What came of an experiment.
@@ -51,8 +51,8 @@ pub struct Outcome {
     /// How.
     pub plan: Plan,
     /// What was measured.
-    pub recording: Recording,
-    /// What the verdict is made from.
+    pub run: Recorded,
+    /// What the judge was given.
     pub input: JudgeInput,
     /// What it says.
     pub judgement: Judgement,
@@ -72,6 +72,12 @@ pub enum RunError {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A probe.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// What this system is.
+    #[error("what system this is cannot be told: {0}")]
+    System(#[from] std::io::Error),
     /// A gate on what a file should tell, and does not.
     #[error(
         "{metric} cannot be measured of {target}: its cgroup does not tell (the controller is not enabled for it, or the \
@@ -94,6 +100,8 @@ pub struct Insist {
     pub mechanism: Option<Mechanism>,
     /// Decide and count everything, inject nothing.
     pub dry_run: bool,
+    /// What a quiet run said of the metrics.
+    pub known: Vec<Known>,
     /// Go on although the baseline says that little can be learned: see [`preflight`].
     pub force: bool,
 }
@@ -108,13 +116,42 @@ pub async fn run<K: Kernel>(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Outcome, RunError> {
     let (scope, plan) = prepare(spec, insist, kernel).await?;
+    let rules: Vec<RuleDelivery> = plan.rules.iter().map(delivery_of).collect();
+    let asked = ask(spec, &scope)?;
     let mut injection = kernel.inject(&spec.name, &plan)?;
-    let recording = phases::drive(&spec.timing, &scope, &mut injection, stop, progress).await;
+    let mut oversight = Oversight::new(spec, &scope, rules.clone(), insist);
+    let beside = phases::Beside { asked, oversight: Some(&mut oversight) };
+    let recording = phases::drive(&spec.timing.parts(), &scope, &mut injection, beside, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();
-    let input = judge_input(spec, &scope, &plan, &recording);
+    let mut watched = oversight.watched();
+    if recording.not_ready.is_empty() {
+        watched.invariants = invariants::run_all(&spec.invariants).await;
+    }
+    let run = Recorded {
+        source: String::new(),
+        spec: spec.clone(),
+        slots: scope.groups(),
+        rules,
+        metrics: plan.metrics.clone(),
+        kappa: insist.known.iter().filter_map(|known| Some((known.metric, known.kappa?))).collect(),
+        facts: outcome::facts(&scope, &plan, &rollback)?,
+        watched,
+        recording,
+    };
+    let input = run.judge_input();
     let judgement = judge(&input);
-    Ok(Outcome { scope, plan, recording, input, judgement, rollback })
+    Ok(Outcome { scope, plan, run, input, judgement, rollback })
+}
+
+/// Begins to ask the targets from outside, if the spec has probes.
+fn ask<'a>(spec: &'a Spec, scope: &Scope) -> Result<Option<phases::Asked<'a>>, RunError> {
+    if spec.probes.is_empty() {
+        return Ok(None);
+    }
+    let target = |(slot, member): (usize, &Member)| Ok(ProbeTarget { slot, address: address_of(member)? });
+    let targets = scope.members.iter().enumerate().map(target).collect::<Result<Vec<_>, TargetError>>()?;
+    Ok(Some(phases::Asked { probes: &spec.probes, prober: Prober::start(&spec.probes, &targets)? }))
 }
 
 /// Resolves and plans; changes nothing.
@@ -152,50 +189,7 @@ fn told(scope: &Scope, gates: &[Gate]) -> Result<(), RunError> {
     Ok(())
 }
 
-fn judge_input(spec: &Spec, scope: &Scope, plan: &Plan, recording: &Recording) -> JudgeInput {
-    let (timing, groups) = (&spec.timing, scope.groups());
-    let parts = timing.parts().into_iter();
-    let phases = parts.filter(|(part, _)| matches!(part, Part::Phase(_)));
-    JudgeInput {
-        design: timing.design,
-        blocks: rates::blocks(&recording.samples, &groups, timing.block.as_secs() as usize),
-        kappa: vec![],
-        gates: spec.gates.clone(),
-        metrics: plan.metrics.clone(),
-        confidence: spec.confidence,
-        settle: timing.settle,
-        ticks: rates::ticks(&recording.samples, &groups),
-        expected_ticks: phases.map(|(_, duration)| duration.as_secs() as usize).sum(),
-        rules: deliveries(scope, plan, recording),
-        aborted: recording.aborted.clone(),
-        not_ready: vec![],
-        invariants: vec![],
-    }
-}
-
-/// What each rule did while it was armed.
-pub fn deliveries(scope: &Scope, plan: &Plan, recording: &Recording) -> Vec<RuleDelivery> {
-    let on: Vec<[&Sample; 2]> = rates::parts(&recording.samples)
-        .filter(|(part, _)| part.is_on())
-        .filter_map(|(_, samples)| Some([&samples.first()?.1, &samples.last()?.1]))
-        .collect();
-    let during = |rule: usize, group: Group| {
-        let each = on.iter().flat_map(|[first, last]| {
-            let of_slot = move |(slot, _): (u32, _)| {
-                last.rules[rule][slot as usize].since(first.rules[rule][slot as usize])
-            };
-            scope.group(group).map(of_slot)
-        });
-        each.fold(RuleStats::ZERO, RuleStats::plus)
-    };
-    let delivery = |(number, planned): (usize, &PlannedRule)| RuleDelivery {
-        experiment: during(number, Group::Experiment),
-        control: during(number, Group::Control),
-        ..delivery_of(planned)
-    };
-    plan.rules.iter().enumerate().map(delivery).collect()
-}
-
+/// What a rule is to do; it has done nothing yet.
 fn delivery_of(planned: &PlannedRule) -> RuleDelivery {
     let fault = &planned.fault;
     let every = matches!(fault.pattern(), Pattern::Every(_));

@@ -2,6 +2,7 @@
 
 mod error;
 mod faults;
+mod probed;
 mod probes;
 mod raw;
 mod raw_fault;
@@ -79,7 +80,8 @@ fn check(raw: &RawSpec) -> Result<Spec, SpecError> {
         .ok_or_else(|| missing("faults", top, "`faults:` with at least `- loss: { percent: 5% }`"))?;
     let faults = faults::faults(faults)?;
     let (timing, confidence) = run::run(&raw.run)?;
-    let probes = probes::probes(steady_state)?;
+    let mut probes = probes::probes(steady_state)?;
+    probed::of_probes(raw, steady_state, &mut probes)?;
     let ids: Vec<Word> = probes.iter().map(|probe| Word::new(&probe.id)).collect();
     let (gates, observe) =
         (steady::gates(steady_state, &ids, timing.design)?, steady::observe(steady_state)?);

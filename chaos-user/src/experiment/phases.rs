@@ -4,11 +4,12 @@ use std::{os::unix::fs::MetadataExt, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Stop, Timing};
+use super::{Stop, metric::Word, oversee::Oversight, probe::Probe};
 use crate::{
-    judge::verdict::AbortReason,
+    judge::verdict::{AbortReason, InvalidReason},
     kernel::{CallReport, Injection, KernelError},
-    steady::sample::{Part, Sample},
+    probe::Prober,
+    steady::sample::{Part, Phase, Sample},
     target::Scope,
 };
 
@@ -24,6 +25,35 @@ pub struct Recording {
     pub calls: CallReport,
     /// Why it ended early.
     pub aborted: Option<AbortReason>,
+    /// Why nothing was injected.
+    pub not_ready: Vec<InvalidReason>,
+}
+
+/// What goes on beside the injection.
+#[derive(Default)]
+pub struct Beside<'a, 'o> {
+    /// Who asks the targets from outside.
+    pub asked: Option<Asked<'a>>,
+    /// Who may end the run, or have it not begin.
+    pub oversight: Option<&'a mut Oversight<'o>>,
+}
+
+/// Probes under way.
+pub struct Asked<'a> {
+    /// As asked.
+    pub probes: &'a [Probe],
+    /// Who asks.
+    pub prober: Prober,
+}
+
+impl Asked<'_> {
+    /// Adds what they have seen to a reading.
+    fn add_to(&self, sample: &mut Sample) {
+        for (slot, seen) in sample.slots.iter_mut().zip(self.prober.readings()) {
+            let ids = self.probes.iter().map(|probe| Word::new(&probe.id));
+            slot.probes = ids.zip(seen).collect();
+        }
+    }
 }
 
 /// What is going on, for whoever is watching.
@@ -51,14 +81,15 @@ pub enum Progress<'a> {
 
 /// Drives an injection through the parts of a run. Whatever happens, it comes back disarmed.
 pub async fn drive<I: Injection>(
-    timing: &Timing,
+    parts: &[(Part, Duration)],
     scope: &Scope,
     injection: &mut I,
+    beside: Beside<'_, '_>,
     stop: &mut Stop,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Recording {
-    let mut run = Run { recording: Recording::default(), scope, injection, stop, progress };
-    if let Err(reason) = run.all(timing).await {
+    let mut run = Run { recording: Recording::default(), scope, injection, beside, stop, progress };
+    if let Err(reason) = run.all(parts).await {
         run.recording.aborted = Some(reason);
         // An error here means that the fault ends with its lease; the rollback reports it.
         let _ = run.injection.disarm();
@@ -72,27 +103,42 @@ pub async fn drive<I: Injection>(
     run.recording
 }
 
-struct Run<'a, 'p, I> {
+struct Run<'a, 'o, 'p, I> {
     recording: Recording,
     scope: &'a Scope,
     injection: &'a mut I,
+    beside: Beside<'a, 'o>,
     stop: &'a mut Stop,
     progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
 }
 
-impl<I: Injection> Run<'_, '_, I> {
-    async fn all(&mut self, timing: &Timing) -> Result<(), AbortReason> {
-        for (part, duration) in timing.parts() {
-            self.part(part, duration).await?;
+impl<I: Injection> Run<'_, '_, '_, I> {
+    async fn all(&mut self, parts: &[(Part, Duration)]) -> Result<(), AbortReason> {
+        for (part, duration) in parts {
+            self.part(*part, *duration).await?;
+            if *part == BASELINE && !self.is_ready() {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// One part: a reading at its start (the last one of the part before), then one every second. The last
-    /// reading of a part in which faults are on is taken once they are off, so that it counts every injection.
+    /// Whether faults may be injected, as far as the baseline tells.
+    fn is_ready(&mut self) -> bool {
+        if let Some(oversight) = &mut self.beside.oversight {
+            self.recording.not_ready = oversight.ready(&self.recording.samples);
+        }
+        self.recording.not_ready.is_empty()
+    }
+
+    /// One part: a reading at its start (the last one of the part before), then one every second. In the baseline, faults
+    /// only count what they could hit. The last reading of a part in which faults are on is taken once they are off, so that
+    /// it counts every injection.
     async fn part(&mut self, part: Part, duration: Duration) -> Result<(), AbortReason> {
-        if part.is_on() {
-            self.injection.arm(duration).map_err(lease_lost)?;
+        match part {
+            BASELINE => self.injection.arm_dry(duration).map_err(lease_lost)?,
+            part if part.is_on() => self.injection.arm(duration).map_err(lease_lost)?,
+            _ => {}
         }
         (self.progress)(Progress::Part { part, duration });
         let start = Instant::now();
@@ -110,12 +156,15 @@ impl<I: Injection> Run<'_, '_, I> {
                 reason = self.stop.requested() => return Err(reason),
             }
             self.check_targets()?;
-            if part.is_on() && tick == duration.as_secs() {
+            if (part.is_on() || part == BASELINE) && tick == duration.as_secs() {
                 self.injection.disarm().map_err(lease_lost)?;
             }
             self.read(part)?;
-            if let Some((_, sample)) = self.recording.samples.last() {
+            if let [.., (_, earlier), (_, sample)] = &self.recording.samples[..] {
                 (self.progress)(Progress::Tick { part, elapsed, sample });
+                if let Some(oversight) = &mut self.beside.oversight {
+                    oversight.tick(part, earlier, sample)?;
+                }
             }
         }
         Ok(())
@@ -123,7 +172,10 @@ impl<I: Injection> Run<'_, '_, I> {
 
     fn read(&mut self, part: Part) -> Result<(), AbortReason> {
         let sample = self.injection.sample();
-        let sample = sample.map_err(|error| AbortReason::SamplingFailed { error: error.to_string() })?;
+        let mut sample = sample.map_err(|error| AbortReason::SamplingFailed { error: error.to_string() })?;
+        if let Some(asked) = &self.beside.asked {
+            asked.add_to(&mut sample);
+        }
         self.recording.samples.push((part, sample));
         Ok(())
     }
@@ -140,6 +192,8 @@ impl<I: Injection> Run<'_, '_, I> {
     }
 }
 
+const BASELINE: Part = Part::Phase(Phase::Baseline);
+
 fn lease_lost(_: KernelError) -> AbortReason {
     AbortReason::LeaseLost
 }
@@ -147,6 +201,7 @@ fn lease_lost(_: KernelError) -> AbortReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::Timing;
     use crate::{
         judge::Design,
         kernel::fake::FakeInjection,
@@ -167,7 +222,7 @@ mod tests {
 
     async fn run_for(timing: &Timing, injection: &mut FakeInjection, stop: &mut Stop) -> Recording {
         let scope = Scope { members: Vec::new(), spared: Vec::new() };
-        drive(timing, &scope, injection, stop, &mut |_| ()).await
+        drive(&timing.parts(), &scope, injection, Beside::default(), stop, &mut |_| ()).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,7 +237,15 @@ mod tests {
         }
         assert_eq!(
             injection.calls,
-            [vec!["sample"; 6], vec!["arm"], vec!["sample"; 5], vec!["disarm"], vec!["sample"; 8],].concat()
+            [
+                vec!["arm_dry"],
+                vec!["sample"; 5],
+                vec!["disarm", "sample", "arm"],
+                vec!["sample"; 5],
+                vec!["disarm"],
+                vec!["sample"; 8],
+            ]
+            .concat()
         );
     }
 
@@ -210,7 +273,7 @@ mod tests {
         }
         assert!((8..=32).contains(&on_first), "{on_first} of {pulses}");
         let count = |wanted| injection.calls.iter().filter(|call| **call == wanted).count();
-        assert_eq!((count("arm"), count("disarm")), (pulses + 1, pulses + 1));
+        assert_eq!((count("arm"), count("disarm")), (pulses + 1, pulses + 2));
         assert_eq!(count("sample"), 1 + 5 + 2 * pulses * 4 + 6 + 7);
         let again = Timing { seed: timing.seed + 1, ..timing };
         assert_ne!(timing.parts(), again.parts());

@@ -1,12 +1,13 @@
-//! Before anything is hurt: can anything be learned, and is everything well? Looked at when the baseline is over, and the
-//! fault was armed without doing anything for a moment at its end. Pure, but for [`members`].
+//! Before anything is hurt: can anything be learned, and is everything well? Looked at when the baseline is over, in which
+//! the faults were armed without doing anything. Pure, but for [`members`].
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use chaos_common::RuleStats;
 use serde::Serialize;
 
 use super::{
+    calibrate::Known,
     guards::level,
     hypothesis::{Gate, Kind, Scale},
     watch::{Check, Side},
@@ -16,7 +17,7 @@ use crate::{
         balance::balance,
         gate::{both_ways, limits},
         names,
-        power::{Shape, power},
+        power::{Power, Shape, of_spread, power},
         pulse::MIN_PAIRS,
         score,
         verdict::InvalidReason,
@@ -30,7 +31,9 @@ use crate::{
 };
 
 /// What was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Looked {
     /// Are the groups alike: image, limits?
@@ -60,10 +63,10 @@ impl Looked {
         }
     }
 
-    /// Whether `--force` goes on all the same. Without load, with something broken already, or with a fault that never
-    /// fires, there is nothing that force could make of it.
+    /// Whether `--force` goes on all the same: load may come later, and a fault may meet something then. Of a run in which
+    /// it did not, the verdict says so. Where something is broken already, there is nothing that force could make of it.
     const fn can_be_forced(self) -> bool {
-        matches!(self, Self::Balance | Self::Power)
+        matches!(self, Self::Activity | Self::Balance | Self::Power | Self::Eligible)
     }
 }
 
@@ -74,7 +77,7 @@ impl fmt::Display for Looked {
 }
 
 /// What came of looking.
-#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Finding {
     /// At what.
     pub check: Looked,
@@ -105,9 +108,6 @@ pub struct DryRule {
     /// In the experimental group.
     pub stats: RuleStats,
 }
-
-/// For so long are faults armed dry: see [`crate::kernel::Injection::arm_dry`].
-pub const DRY_FOR: Duration = Duration::from_secs(3);
 
 /// What each rule met between two readings, both by rule and slot.
 pub fn dry_rules(
@@ -147,6 +147,8 @@ pub struct PreflightInput<'a> {
     pub confidence: f64,
     /// What pulses are planned; `None` for a hold.
     pub pulses: Option<Shape>,
+    /// What a quiet run said of the metrics, with blocks as long as these.
+    pub known: &'a [Known],
     /// What is known of the targets.
     pub members: &'a [MemberFacts],
     /// What each rule met, if that was tried.
@@ -336,8 +338,12 @@ fn powered(gate: &Gate, input: &PreflightInput<'_>) -> Option<Finding> {
     if !kind.follows_pulses() || kind == Kind::Event {
         return None;
     }
-    let Some(power) = power(kind, gate.margin, &points(gate.metric, input.baseline), shape, input.confidence)
-    else {
+    let known = input.known.iter().find(|known| known.metric == gate.metric);
+    let known = known.and_then(|known| known.power.as_ref());
+    let of_known = |known: &Power| of_spread(kind, gate.margin, known.pair_sd, shape.pairs, input.confidence);
+    let of_baseline =
+        || power(kind, gate.margin, &points(gate.metric, input.baseline), shape, input.confidence);
+    let Some(power) = known.map(of_known).or_else(of_baseline) else {
         let detail = format!(
             "the baseline is shorter than a pair of blocks, so whether {} pairs will do for {name} is not known",
             shape.pairs

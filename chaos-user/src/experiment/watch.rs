@@ -157,7 +157,7 @@ pub struct Invariant {
 }
 
 /// What became of a guard.
-#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct GuardRecord {
     /// As the spec has it.
     pub id: String,
@@ -174,7 +174,7 @@ pub struct GuardRecord {
 }
 
 /// What became of an invariant.
-#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct InvariantRecord {
     /// As the spec has it.
     pub id: String,

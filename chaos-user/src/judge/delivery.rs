@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::quantile;
 
 /// What one rule was to do, and what became of what it saw while injecting.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RuleDelivery {
     /// What reports call it: `loss egress`.
     pub name: String,
@@ -21,10 +22,16 @@ pub struct RuleDelivery {
     pub limited: bool,
     /// It only counted.
     pub dry_run: bool,
-    /// During inject, on the slots of the experimental group.
+    /// While it was on, on the slots of the experimental group.
+    #[serde(skip, default = "nothing")]
     pub experiment: RuleStats,
-    /// During inject, on the slots of the control group.
+    /// While it was on, on the slots of the control group.
+    #[serde(skip, default = "nothing")]
     pub control: RuleStats,
+}
+
+const fn nothing() -> RuleStats {
+    RuleStats::ZERO
 }
 
 /// [`RuleStats`], as reports list them.

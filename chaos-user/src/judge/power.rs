@@ -33,7 +33,7 @@ pub struct Shape {
 }
 
 /// What pulses of a shape can be expected to show.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct Power {
     /// Standard deviation of the effect that a pair shows when nothing happens.
     pub pair_sd: f64,
@@ -68,13 +68,17 @@ pub fn power(kind: Kind, margin: Margin, baseline: &[Point], shape: Shape, confi
     if placebos.is_empty() {
         return None;
     }
-    let pair_sd = mean_square.sqrt();
+    Some(of_spread(kind, margin, mean_square.sqrt(), pairs, confidence))
+}
+
+/// The same where it is known how much a pair varies.
+pub fn of_spread(kind: Kind, margin: Margin, pair_sd: f64, pairs: usize, confidence: f64) -> Power {
     let [low, high] = both_ways(limits(kind, margin));
     let narrowest = high.min(-low);
     let half = |pairs: usize| quantile::t(confidence, pairs as f64 - 1.0) * pair_sd / (pairs as f64).sqrt();
     let half_width = half(pairs.max(2));
     let pairs_needed = (MIN_PAIRS..=MOST_PAIRS).find(|pairs| half(*pairs) <= MOST_HALF_WIDTH * narrowest);
-    Some(Power { pair_sd, half_width, of_margin: half_width / narrowest, pairs_needed })
+    Power { pair_sd, half_width, of_margin: half_width / narrowest, pairs_needed }
 }
 
 fn placebo(kind: Kind, on: Point, off: Point) -> Option<f64> {

@@ -40,7 +40,7 @@ impl Verdict {
 }
 
 /// Why a run ended before its time.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AbortReason {
     /// SIGINT or SIGTERM.

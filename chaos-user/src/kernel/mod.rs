@@ -87,7 +87,7 @@ pub trait Injection {
 }
 
 /// What came of faults of system calls, beside what the rules count.
-#[derive(Clone, Debug, Default, PartialEq, schemars::JsonSchema, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, schemars::JsonSchema, serde::Serialize, serde::Deserialize)]
 pub struct CallReport {
     /// Calls, of anybody on the host, that the kernel did not show to a program of ours because it ran already.
     pub recursion_misses: u64,

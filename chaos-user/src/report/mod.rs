@@ -64,7 +64,7 @@ pub struct Facts {
 }
 
 /// Both groups.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, serde::Deserialize)]
 pub struct Groups {
     /// Nothing was done to these.
     pub control: Vec<Member>,
@@ -73,7 +73,7 @@ pub struct Groups {
 }
 
 /// A target, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, serde::Deserialize)]
 pub struct Member {
     /// As asked: `docker:redis-b`.
     pub target: String,
@@ -102,7 +102,7 @@ pub struct PhaseRecord {
 }
 
 /// One thing that was undone.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, serde::Deserialize)]
 pub struct RollbackStep {
     /// In words: `detach tc egress from eth0`.
     pub what: String,

@@ -19,6 +19,7 @@ fn input<'a>(gates: &'a [Gate], baseline: &'a [Tick]) -> PreflightInput<'a> {
         baseline,
         confidence: 0.95,
         pulses: None,
+        known: &[],
         members: &[],
         dry_rules: None,
         force: false,
@@ -46,9 +47,11 @@ fn a_quiet_baseline_with_load_is_ready() {
 }
 
 #[test]
-fn without_load_nothing_is_done_forced_or_not() {
+fn without_load_nothing_is_done_unless_forced() {
     let (gates, ticks) = (gates(), World { packets: 0.0, ..QUIET }.ticks(1));
-    let findings = preflight(&PreflightInput { force: true, ..input(&gates, &ticks) });
+    let forced = preflight(&PreflightInput { force: true, ..input(&gates, &ticks) });
+    assert_eq!(refusals(&forced), []);
+    let findings = preflight(&input(&gates, &ticks));
     let refused = refusals(&findings);
     assert_eq!(refused.len(), 2, "{findings:#?}");
     let words = refused[0].to_string();
@@ -110,14 +113,16 @@ fn too_few_pulses_are_refused_with_how_many_would_do() {
 }
 
 #[test]
-fn a_fault_that_meets_nothing_is_never_forced() {
+fn a_fault_that_meets_nothing_is_not_injected_unless_forced() {
     let rule = |stats| DryRule { name: "loss egress".into(), stats };
     let rules = [
         rule(RuleStats { dry_run: 3, ..RuleStats::ZERO }),
         rule(RuleStats { filtered: 900, lease: 5, dormant: 5, ..RuleStats::ZERO }),
         rule(RuleStats::ZERO),
     ];
-    let findings = preflight(&PreflightInput { dry_rules: Some(&rules), force: true, ..input(&[], &[]) });
+    let forced = preflight(&PreflightInput { dry_rules: Some(&rules), force: true, ..input(&[], &[]) });
+    assert_eq!(refusals(&forced), []);
+    let findings = preflight(&PreflightInput { dry_rules: Some(&rules), ..input(&[], &[]) });
     let refuses: Vec<_> = findings.iter().map(|finding| finding.refuses).collect();
     assert_eq!(refuses, [false, true, true]);
     assert!(findings[1].detail.contains("of 900 that it met"), "{:?}", findings[1]);
@@ -162,4 +167,17 @@ fn what_a_rule_met_is_the_difference_in_the_experimental_group() {
     let met = dry_rules(&names, &groups, [&before, &after]);
     let counted: Vec<_> = met.iter().map(|rule| (rule.name.as_str(), rule.stats.eligible())).collect();
     assert_eq!(counted, [("loss", 6), ("delay", 0)]);
+}
+
+#[test]
+fn what_a_quiet_run_said_goes_before_a_short_baseline() {
+    let (gates, ticks) = (gates(), QUIET.ticks(1));
+    let noisy = |metric| Known {
+        metric,
+        kappa: None,
+        power: Some(Power { pair_sd: 5.0, half_width: 0.0, of_margin: 0.0, pairs_needed: None }),
+    };
+    let known: Vec<Known> = gates.iter().map(|gate| noisy(gate.metric)).collect();
+    let findings = preflight(&PreflightInput { pulses: Some(SHAPE), known: &known, ..input(&gates, &ticks) });
+    assert!(of(&findings, Looked::Power).iter().all(|finding| finding.refuses), "{findings:#?}");
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::units::show_duration;
 
 /// What came of all delays of an injection.
-#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, serde::Deserialize)]
 pub struct Delays {
     /// How many were asked for.
     pub asked: u64,
@@ -28,7 +28,7 @@ pub struct Delays {
 }
 
 /// Delays that were not, or not as long as asked.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, serde::Deserialize)]
 pub struct Lost {
     /// As many as allowed slept already.
     pub cap: u64,
