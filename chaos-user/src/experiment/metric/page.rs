@@ -198,7 +198,7 @@ fn the_page_has_every_class_of_calls() {
         let row = text
             .lines()
             .find(|line| line.starts_with(&format!("| `{}` |", class.name())))
-            .expect(class.name());
+            .unwrap_or_else(|| panic!("{}", class.name()));
         assert!(row.ends_with(if is_timed { "| yes |" } else { "| no |" }), "{row}");
     }
 }
