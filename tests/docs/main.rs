@@ -1,12 +1,12 @@
 //! Holds the documentation to what it says of kchaos: each command it shows is understood, each spec can be
-//! planned. Nothing is run, and nobody has to be root.
+//! planned, and so can each example. Nothing is run, and nobody has to be root.
 
 // The task runner checks its own commands.
 #[allow(dead_code)]
 #[path = "../../xtask/src/docs/blocks.rs"]
 mod blocks;
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use blocks::{Block, Command};
@@ -21,9 +21,16 @@ use kchaos::{
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-/// What a list of faults lacks to be a spec.
-const AROUND_FAULTS: &str = "version: 1\nname: faults\ngroups: { control: 'cgroup:/a', experiment: 'cgroup:/b' }\n\
-    steady_state: { gates: [{ metric: net.tx_bytes, within: 10% }] }\n";
+/// The fields that a spec must have. What a part of one lacks is taken from here.
+const NEEDED: [(&str, &str); 5] = [
+    ("version:", "version: 1"),
+    ("name:", "name: part"),
+    ("groups:", "groups: { control: 'cgroup:/a', experiment: 'cgroup:/b' }"),
+    ("steady_state:", "steady_state:\n  gates: [{ metric: net.tx_bytes, within: 10% }]"),
+    ("faults:", "faults: [{ loss: { percent: 5% } }]"),
+];
+/// What a spec may have beside them.
+const MORE: [&str; 4] = ["hypothesis:", "run:", "abort_if:", "max_duration:"];
 
 fn main() -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -31,7 +38,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let per_block: Vec<_> = blocks.iter().map(trials).collect();
     let others = per_block.iter().filter(|trials| trials.is_empty()).count();
     println!("{} blocks, of which {others} have neither kchaos's commands nor YAML", blocks.len());
-    let trials = per_block.into_iter().flatten().collect();
+    let examples = examples(&root.join("examples")).context("reading the examples")?;
+    let trials = per_block.into_iter().flatten().chain(examples).collect();
     Ok(libtest_mimic::run(&Arguments::from_args(), trials).exit_code())
 }
 
@@ -53,21 +61,46 @@ fn understood(place: &str, Command { text, arguments }: Command) -> Trial {
     }
 }
 
+fn examples(folder: &Path) -> anyhow::Result<Vec<Trial>> {
+    let mut paths =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    paths.sort();
+    let example = |path: &Path| {
+        let name = format!("examples/{}", path.file_name().unwrap_or_default().display());
+        Ok(plannable(name, fs::read_to_string(path)?))
+    };
+    paths.iter().map(|path| example(path)).collect()
+}
+
 fn yaml(block: &Block) -> Trial {
     let text = block.lines.join("\n");
     let first = block
         .lines
         .iter()
         .map(|line| line.trim_end())
-        .find(|line| !line.is_empty() && !line.starts_with('#'));
-    match first.unwrap_or_default() {
+        .find(|line| !line.is_empty() && !line.starts_with('#'))
+        .unwrap_or_default();
+    let is_part = NEEDED.iter().map(|(field, _)| field).chain(&MORE).any(|field| first.starts_with(field));
+    match first {
         line if line.starts_with("version:") => plannable(format!("{} spec", block.place), text),
-        "faults:" => plannable(format!("{} faults", block.place), format!("{AROUND_FAULTS}{text}\n")),
         line if line.starts_with("- ") => {
-            plannable(format!("{} faults", block.place), format!("{AROUND_FAULTS}faults:\n{text}\n"))
+            plannable(format!("{} faults", block.place), completed(&format!("faults:\n{text}")))
         }
-        _ => skipped(format!("{} YAML", block.place), "neither a spec nor a list of faults"),
+        _ if is_part => plannable(format!("{} part of a spec", block.place), completed(&text)),
+        _ => skipped(format!("{} YAML", block.place), "no part of a spec"),
     }
+}
+
+/// Part of a spec, with what it lacks; a steady state without gates gets those of a preset.
+fn completed(part: &str) -> String {
+    let has = |start: &str| part.lines().any(|line| line.starts_with(start));
+    let mut text = format!("{}\n", part.trim_end());
+    if !has("  gates:") && !has("  use:") {
+        text = text.replace("steady_state:\n", "steady_state:\n  use: generic\n");
+    }
+    let lacks = NEEDED.iter().filter(|(field, _)| !has(field));
+    lacks.for_each(|(_, line)| text.extend([*line, "\n"]));
+    text
 }
 
 fn skipped(name: String, why: &'static str) -> Trial {

@@ -92,7 +92,7 @@ impl Groups {
     }
 
     /// Runs `work` while both victims send over TCP without a pause.
-    fn under_load<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub fn under_load<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let streams = [0, 1].map(|i| Stream::new(&self.lab, &self.victims[i], OUTSIDE));
         let over = &AtomicBool::new(false);
         thread::scope(|scope| {

@@ -107,8 +107,11 @@ fn a_limit_ends_a_run() -> anyhow::Result<()> {
     let abort = "{ metric: tcp.retrans_ratio, above: 2%, for: 1s }";
     let run = format!("{{ baseline: 5s, inject: 40s, recover: 5s, settle: 0s }}\nabort_if: [{abort}]");
     let arguments = groups.spec_of(gates, "{ loss: { percent: 30%, protocol: tcp } }", &run)?;
-    let Run { ended, report, controller } = groups.run_under_load(&arguments)?;
+    let kchaos = Running::start(controller::command(&arguments))?;
+    let controller = kchaos.pid();
+    let ended = groups.under_load(|| kchaos.ended())?;
     ended.ensure_code(exit::ABORTED)?;
+    let report = groups.report(&ended)?;
     ensure!(report["aborted"]["guard"]["guard"].is_string(), "{:#}", report["aborted"]);
     let injected_s = report["phases"][1]["seconds"].as_f64().context("no inject phase")?;
     ensure!(injected_s < 30.0, "it went on for {injected_s} s");

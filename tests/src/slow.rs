@@ -326,7 +326,7 @@ fn slow_delays_are_in_the_report_of_a_run() -> anyhow::Result<()> {
     );
     fs::write(&spec, text)?;
     let mut running =
-        Running::start(command(&format!("run --json {} {}", report.display(), spec.display())))?;
+        Running::start(command(&format!("run --force --json {} {}", report.display(), spec.display())))?;
     running.wait_for("inject: ")?;
     for _ in 0..3 {
         calls(&experiment, "open", 1, 2)?;

@@ -65,7 +65,8 @@ fn layout(spec: &Spec) -> Layout {
     let settle = timing.settle.as_secs_f64().ceil() as usize;
     Layout {
         shape: Shape { block: timing.block.as_secs() as usize, settle, pairs: timing.pulses },
-        hold: [timing.baseline.as_secs() as usize, timing.inject.as_secs() as usize - settle],
+        // Of pulses alone, inject is nobody's choice, and blocks may take longer to settle.
+        hold: [timing.baseline.as_secs() as usize, (timing.inject.as_secs() as usize).saturating_sub(settle)],
     }
 }
 
@@ -142,4 +143,21 @@ pub struct Known {
     pub kappa: Option<f64>,
     /// What pulses can be expected to show.
     pub power: Option<Power>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{experiment::parse, judge::simulation::World};
+
+    #[test]
+    fn pulses_that_settle_for_longer_than_a_hold_takes() {
+        let text = "version: 1\nname: slow\ngroups: { control: docker:a, experiment: docker:b }\n\
+                    steady_state: { gates: [{ metric: net.rx_bytes, decrease: 10% }] }\nfaults: [{ loss: { percent: 5 } }]\n\
+                    run: { design: pulse, block: 60s, settle: 25s }";
+        let spec = parse(text).unwrap();
+        let ticks = World { phases: [300, 0, 0], ..World::QUIET }.ticks(1);
+        let [gate] = &calibrate(&spec.gates, &ticks, layout(&spec), spec.confidence, 1)[..] else { panic!() };
+        assert_eq!(gate.kappa, None, "there is no hold to be known of");
+    }
 }

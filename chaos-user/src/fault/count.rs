@@ -10,7 +10,7 @@ use crate::{experiment::hypothesis::Metric, steady::family::Family};
 impl Options {
     /// What is counted where the kernel can. System calls, and what is timed, are only if a gate asks or the user does:
     /// their tracepoints cost every task of the host something.
-    pub(super) fn families(&self) -> Vec<Family> {
+    pub(crate) fn families(&self) -> Vec<Family> {
         let Some(gates) = &self.gates else { return Vec::new() };
         let always = [Family::Net, Family::Tcp, Family::Processes];
         let asked = gates.iter().filter_map(|gate| gate.counted()).chain(self.observe.iter().copied());
@@ -50,7 +50,7 @@ pub(super) fn countable(
 }
 
 /// What will be measured: gates first, each once.
-pub(super) fn metrics(families: &[Family], options: &Options) -> Vec<Metric> {
+pub(crate) fn metrics(families: &[Family], options: &Options) -> Vec<Metric> {
     let Some(gates) = &options.gates else { return Vec::new() };
     let counted = families.iter().flat_map(|family| Metric::counted_with(*family));
     let mut metrics = Vec::new();

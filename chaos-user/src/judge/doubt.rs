@@ -30,8 +30,10 @@ pub(super) fn caveats(input: &JudgeInput, judged: &Doubtful) -> Vec<Caveat> {
         Recovered::NotMeasured => caveats.push(Caveat::RecoveryNotMeasured),
         Recovered::Recovered | Recovered::NotRecovered => {}
     }
+    // What was never to be measured is not lost.
+    let went_on = input.aborted.is_none() && input.not_ready.is_empty();
     let (lost, expected) = validity::lost_ticks(input);
-    if lost > 0 {
+    if lost > 0 && went_on {
         caveats.push(Caveat::LostTicks { lost, expected });
     }
     caveats

@@ -5,10 +5,17 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::{FaultRecord, Report, number, text};
-use crate::judge::{GateResult, GateVerdict, Recovered, Steady, Verdict, delivery::Fired};
+use crate::{
+    experiment::{
+        preflight::Finding,
+        watch::{GuardRecord, InvariantRecord},
+    },
+    judge::{GateResult, GateVerdict, Recovered, Steady, Verdict, delivery::Fired},
+};
 
 /// What each case is about; a new kind of case is a line here.
-const PARTS: [fn(&Report) -> Vec<Case>; 6] = [gates, hold, faults, control, recovery, rollback];
+const PARTS: [fn(&Report) -> Vec<Case>; 9] =
+    [preflight, gates, hold, guards, faults, control, recovery, invariants, rollback];
 
 /// One thing that decides.
 struct Case {
@@ -91,6 +98,37 @@ fn broken(report: &Report) -> Option<(State, String)> {
         Verdict::Pass | Verdict::Fail | Verdict::Inconclusive => return None,
     };
     Some((State::Broken(kind), report.claim.clone()))
+}
+
+fn preflight(report: &Report) -> Vec<Case> {
+    let case = |finding: &Finding| Case {
+        name: format!("preflight/{}", finding.check),
+        state: if finding.refuses { State::Broken("invalid") } else { State::Good },
+        words: finding.detail.clone(),
+    };
+    report.watched.preflight.iter().map(case).collect()
+}
+
+fn guards(report: &Report) -> Vec<Case> {
+    let case = |guard: &GuardRecord| Case {
+        name: format!("guard/{}", guard.id),
+        state: match (guard.fired, &guard.reason) {
+            (true, _) => State::Broken("aborted"),
+            (false, Some(_)) => State::Open,
+            (false, None) => State::Good,
+        },
+        words: guard.reason.clone().unwrap_or_default(),
+    };
+    report.watched.guards.iter().map(case).collect()
+}
+
+fn invariants(report: &Report) -> Vec<Case> {
+    let case = |invariant: &InvariantRecord| Case {
+        name: format!("invariant/{}", invariant.id),
+        state: if invariant.ok { State::Good } else { State::Deviated },
+        words: invariant.detail.clone(),
+    };
+    report.watched.invariants.iter().map(case).collect()
 }
 
 fn gates(report: &Report) -> Vec<Case> {

@@ -59,6 +59,9 @@ impl Page {
         if text::is_judged(report) {
             item("recovery", &text::recovery(report));
         }
+        for (label, words) in report.watched.lines() {
+            item(label, &words);
+        }
         if report.rollback.iter().any(|step| !step.ok) {
             item("rollback", &text::rollback(report));
         }

@@ -35,8 +35,11 @@ pub struct More {
     /// What files count, and what there is.
     pub files: CgroupFiles,
     /// What probes saw, by their ids.
-    pub probes: Vec<(Word, Option<ProbeReading>)>,
+    pub probes: Vec<Probed>,
 }
+
+/// What a probe saw of a group, if it is known of all its members.
+pub type Probed = (Word, Option<ProbeReading>);
 
 impl From<Counters> for Done {
     fn from(counters: Counters) -> Self {
@@ -125,9 +128,7 @@ impl More {
 }
 
 /// What a probe saw of both.
-fn merged(
-    ((id, one), (same, other)): (&(Word, Option<ProbeReading>), &(Word, Option<ProbeReading>)),
-) -> (Word, Option<ProbeReading>) {
+fn merged(((id, one), (same, other)): (&Probed, &Probed)) -> Probed {
     let readings = one.as_ref().zip(other.as_ref()).filter(|_| id == same);
     (*id, readings.and_then(|(one, other)| ProbeReading::sum([one, other])))
 }

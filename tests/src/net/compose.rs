@@ -73,7 +73,7 @@ impl Composed {
         );
         let path = self.folder.path().join("spec.yaml");
         fs::write(&path, spec)?;
-        let arguments = format!("run --json {} {}", self.report().display(), path.display());
+        let arguments = format!("run --force --json {} {}", self.report().display(), path.display());
         let mut kchaos = Running::start(controller::command(&arguments))?;
         kchaos.wait_for("inject: ")?;
         Ok(kchaos)

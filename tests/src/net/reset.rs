@@ -316,7 +316,7 @@ fn reset_is_planned_and_proven_in_an_experiment() -> anyhow::Result<()> {
     let line = format!("sock_diag in network namespace {}, every 1s", lab.inside.inode);
     ensure!(plan.output.contains("reset 100% every 1s by sock-diag"), "{}", plan.output);
     ensure!(plan.output.matches(&line).count() == 1, "no `{line}`: {}", plan.output);
-    let run = controller::command(&format!("run --json {} {}", report.display(), spec.display()));
+    let run = controller::command(&format!("run --force --json {} {}", report.display(), spec.display()));
     let (kchaos, mut reset) = (Running::start(run)?, 0);
     let over = Instant::now() + Duration::from_secs(16);
     let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;

@@ -1,8 +1,10 @@
 //! What is measured of each group, once a second: metrics, and what each is made of.
 
 mod name;
+#[cfg(test)]
+mod page;
 
-pub use name::Word;
+pub use name::{FIRST_WORDS, Word};
 
 use chaos_common::steady::{CLASSES, class, series};
 

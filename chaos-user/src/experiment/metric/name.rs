@@ -41,7 +41,7 @@ impl fmt::Display for Word {
 }
 
 /// Metrics that have no parameters.
-const PLAIN: &[(&str, Metric)] = &[
+pub(super) const PLAIN: &[(&str, Metric)] = &[
     ("net.rx_bytes", Metric::RxBytes),
     ("net.tx_bytes", Metric::TxBytes),
     ("net.rx_packets", Metric::RxPackets),
@@ -112,7 +112,7 @@ impl CallClass {
         NAMES[self.index()]
     }
 
-    fn named(name: &str) -> Option<Self> {
+    pub(super) fn named(name: &str) -> Option<Self> {
         Self::all().find(|class| class.name() == name)
     }
 }

@@ -35,6 +35,7 @@ pub const TAKEN_IDS: &[&str] = &[
     "fsync",
     "group",
     "io",
+    "kchaos",
     "kernel",
     "latency",
     "mem",

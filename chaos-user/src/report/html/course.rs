@@ -5,7 +5,7 @@ use crate::{
     judge::{JudgeInput, score},
     report::Report,
     steady::{
-        rates::{Tick, points},
+        rates::{Tick, point},
         sample::Phase,
         summary::Point,
     },
@@ -74,8 +74,7 @@ struct Ticks<'a> {
 pub fn series(report: &Report, input: &JudgeInput) -> Vec<Series> {
     let parts = parts(report, input);
     let stretch = |metric: Metric, part: &Ticks<'_>| {
-        let ends = part.ticks.iter().map(|tick| tick.at_s);
-        let points = ends.zip(points(metric, part.ticks.iter().copied())).collect();
+        let points = part.ticks.iter().filter_map(|tick| Some((tick.at_s, point(metric, tick)?))).collect();
         Stretch { part: part.part, start_s: part.start_s, seconds: part.seconds, points }
     };
     let of_gate = |gate: &crate::experiment::hypothesis::Gate| Series {
@@ -91,7 +90,7 @@ pub fn series(report: &Report, input: &JudgeInput) -> Vec<Series> {
 fn parts<'a>(report: &Report, input: &'a JudgeInput) -> Vec<Ticks<'a>> {
     let phase = |phase: Phase| {
         let ticks: Vec<_> = input.ticks.iter().filter(|tick| tick.phase == phase).collect();
-        let record = report.phases.iter().find(|record| record.phase == phase);
+        let record = report.phases.iter().find(|record| record.phase == phase && record.pair.is_none());
         (Part::Phase(phase), record.map_or(0.0, |record| record.seconds), ticks)
     };
     let blocks = input.blocks.iter().map(|block| {

@@ -8,6 +8,7 @@ use crate::{
     judge::{Observation, delivery::Fired, names},
     kernel::CallReport,
     report::{FaultRecord, Member, PhaseRecord, Report, number, text},
+    steady::sample::Phase,
 };
 
 /// What went wrong, and how often.
@@ -71,7 +72,12 @@ pub fn phases(report: &Report) -> Html {
     let row = |record: &PhaseRecord| {
         let lost = number::thousands(record.lost as u64);
         let (start, seconds) = (number::seconds(record.start_s), number::seconds(record.seconds));
-        vec![names::phase(record.phase).to_owned(), start, seconds, record.ticks.to_string(), lost]
+        let name = match (record.pair, record.phase) {
+            (None, phase) => names::phase(phase).to_owned(),
+            (Some(pair), Phase::Inject) => format!("pulse {} on", pair + 1),
+            (Some(pair), _) => format!("pulse {} off", pair + 1),
+        };
+        vec![name, start, seconds, record.ticks.to_string(), lost]
     };
     let header = ["phase", "began after", "took", "ticks", "ticks lost"];
     section("Phases", "", [table::of_texts("Phases", &header, report.phases.iter().map(row))])

@@ -61,6 +61,7 @@ fn body(report: &Report, series: &[Series]) -> Html {
         sections::hold(report),
         sections::control(report, series),
         sections::recovery(report),
+        sections::watched(report),
         facts::faults(report),
         facts::moved(report),
         facts::phases(report),

@@ -31,6 +31,12 @@ pub fn hold(report: &Report) -> Html {
     )
 }
 
+/// What watched over the run.
+pub fn watched(report: &Report) -> Html {
+    let lines = report.watched.lines().into_iter().map(|(label, words)| format!("{label} {words}"));
+    section("Watched", "What was looked at before, meanwhile and afterwards.", [list(lines)])
+}
+
 fn rows<'a>(report: &Report, gates: &'a [GateResult]) -> Vec<Row<'a>> {
     let row = |gate: &'a GateResult| Row {
         name: gate.metric.name(),

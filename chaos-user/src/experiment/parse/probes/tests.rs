@@ -57,10 +57,9 @@ fn everything_can_be_written() {
 
 #[test]
 fn no_name_begins_a_metric_of_the_kernel() {
-    use crate::experiment::hypothesis::Metric;
-    for metric in Metric::ALL {
-        let first = metric.name().split('.').next().unwrap();
-        assert!(TAKEN_IDS.contains(&first), "{first}");
+    use crate::experiment::metric::FIRST_WORDS;
+    for first in FIRST_WORDS.iter().filter(|first| !first.contains('_')) {
+        assert!(TAKEN_IDS.contains(first), "{first}");
     }
 }
 
