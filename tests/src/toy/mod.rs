@@ -110,6 +110,10 @@ impl Planted {
 
 /// Both groups, each with a service, a beacon, and clients.
 pub struct World {
+    // In this order they end: each needs those behind it.
+    _clients: load::Load,
+    _sink: Sink,
+    _programs: Vec<Program>,
     /// The networks that they are in.
     pub networks: Networks,
     /// The control group's, and the experimental group's.
@@ -118,10 +122,6 @@ pub struct World {
     pub folder: TempDir,
     /// How often services were told to misbehave.
     pub told: Arc<AtomicU64>,
-    // In this order they end: each needs those behind it.
-    _clients: load::Load,
-    _sink: Sink,
-    _programs: Vec<Program>,
 }
 
 impl World {
