@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Insist, Progress, RunError, Spec, Stop, ask,
+    Insist, Progress, RunError, Spec, Stop, addresses, ask,
     hypothesis::Metric,
     phases::{self, Beside},
     prepare,
@@ -47,8 +47,9 @@ pub async fn measure<K: Kernel>(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Quiet, RunError> {
     let (scope, plan) = prepare(spec, insist, kernel).await?;
-    let asked = ask(spec, &scope)?;
+    let targets = addresses(spec, &scope)?;
     let mut injection = kernel.inject(&spec.name, &plan)?;
+    let asked = ask(spec, &targets)?;
     let parts = [(Part::Phase(Phase::Baseline), duration)];
     let beside = Beside { asked, oversight: None };
     let recording = phases::drive(&parts, &scope, &mut injection, beside, stop, progress).await;

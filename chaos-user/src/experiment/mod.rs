@@ -117,8 +117,9 @@ pub async fn run<K: Kernel>(
 ) -> Result<Outcome, RunError> {
     let (scope, plan) = prepare(spec, insist, kernel).await?;
     let rules: Vec<RuleDelivery> = plan.rules.iter().map(delivery_of).collect();
-    let asked = ask(spec, &scope)?;
+    let targets = addresses(spec, &scope)?;
     let mut injection = kernel.inject(&spec.name, &plan)?;
+    let asked = ask(spec, &targets)?;
     let mut oversight = Oversight::new(spec, &scope, rules.clone(), insist);
     let beside = phases::Beside { asked, oversight: Some(&mut oversight) };
     let recording = phases::drive(&spec.timing.parts(), &scope, &mut injection, beside, stop, progress).await;
@@ -144,14 +145,20 @@ pub async fn run<K: Kernel>(
     Ok(Outcome { scope, plan, run, input, judgement, rollback })
 }
 
-/// Begins to ask the targets from outside, if the spec has probes.
-fn ask<'a>(spec: &'a Spec, scope: &Scope) -> Result<Option<phases::Asked<'a>>, RunError> {
+/// Where the targets are asked, if the spec has probes.
+fn addresses(spec: &Spec, scope: &Scope) -> Result<Vec<ProbeTarget>, TargetError> {
+    let target = |(slot, member): (usize, &Member)| Ok(ProbeTarget { slot, address: address_of(member)? });
+    let members = scope.members.iter().enumerate().filter(|_| !spec.probes.is_empty());
+    members.map(target).collect()
+}
+
+/// Begins to ask them. Not before programs are loaded: a program asked that ends sends a signal, and while one is pending the
+/// kernel verifies nothing (kernel/bpf/verifier.c, `do_check`, EAGAIN, 6.12).
+fn ask<'a>(spec: &'a Spec, targets: &[ProbeTarget]) -> Result<Option<phases::Asked<'a>>, ProbeError> {
     if spec.probes.is_empty() {
         return Ok(None);
     }
-    let target = |(slot, member): (usize, &Member)| Ok(ProbeTarget { slot, address: address_of(member)? });
-    let targets = scope.members.iter().enumerate().map(target).collect::<Result<Vec<_>, TargetError>>()?;
-    Ok(Some(phases::Asked { probes: &spec.probes, prober: Prober::start(&spec.probes, &targets)? }))
+    Ok(Some(phases::Asked { probes: &spec.probes, prober: Prober::start(&spec.probes, targets)? }))
 }
 
 /// Resolves and plans; changes nothing.
