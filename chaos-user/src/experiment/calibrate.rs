@@ -51,7 +51,7 @@ pub async fn measure<K: Kernel>(
     let mut injection = kernel.inject(&spec.name, &plan)?;
     let asked = ask(spec, &targets)?;
     let parts = [(Part::Phase(Phase::Baseline), duration)];
-    let beside = Beside { asked, oversight: None };
+    let beside = Beside { asked, ..Beside::default() };
     let recording = phases::drive(&parts, &scope, &mut injection, beside, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();

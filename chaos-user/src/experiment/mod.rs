@@ -19,13 +19,14 @@ pub mod stop;
 pub mod watch;
 
 use calibrate::Known;
-use hypothesis::{Gate, Metric};
+use hypothesis::Metric;
 use oversee::Oversight;
 pub use parse::{SpecError, parse};
 pub use phases::{Progress, Recording};
 use record::Recorded;
 pub use spec::{Spec, Timing};
 pub use stop::Stop;
+use watch::AbortIf;
 
 use chaos_common::{Counters, RuleStats};
 
@@ -121,7 +122,7 @@ pub async fn run<K: Kernel>(
     let mut injection = kernel.inject(&spec.name, &plan)?;
     let asked = ask(spec, &targets)?;
     let mut oversight = Oversight::new(spec, &scope, rules.clone(), insist);
-    let beside = phases::Beside { asked, oversight: Some(&mut oversight) };
+    let beside = phases::Beside { asked, oversight: Some(&mut oversight), longest: Some(spec.max_duration) };
     let recording = phases::drive(&spec.timing.parts(), &scope, &mut injection, beside, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();
@@ -173,24 +174,34 @@ pub async fn prepare<K: Kernel>(
         dry_run: insist.dry_run,
         forced: insist.mechanism,
         gates: Some(gates),
-        observe: spec.observe.clone(),
+        observe: spec.observe.iter().copied().chain(watched(spec).filter_map(Metric::counted)).collect(),
     };
-    told(&scope, &spec.gates)?;
+    told(&scope, spec.gates.iter().map(|gate| gate.metric).chain(watched(spec)))?;
     let capabilities = kernel.capabilities(&wanted(&spec.faults, &options))?;
     let plan = plan(&spec.faults, &scope, &capabilities, &options)?;
     Ok((scope, plan))
 }
 
-/// Refuses gates on what the files of a target's cgroup do not tell: a controller is off, or an option missing.
-fn told(scope: &Scope, gates: &[Gate]) -> Result<(), RunError> {
+/// What checks and guards look at, beside the gates.
+fn watched(spec: &Spec) -> impl Iterator<Item = Metric> {
+    let checks = spec.checks.iter().map(|check| check.0.metric);
+    checks.chain(spec.abort_if.iter().filter_map(|guard| match guard {
+        AbortIf::Level { limit, .. } => Some(limit.metric),
+        AbortIf::Harm(harm) => Some(harm.metric),
+        AbortIf::ControlUnhealthy | AbortIf::Processes(_) => None,
+    }))
+}
+
+/// Refuses metrics on what the files of a target's cgroup do not tell: a controller is off, or an option missing.
+fn told(scope: &Scope, metrics: impl Iterator<Item = Metric>) -> Result<(), RunError> {
+    let of_files: Vec<Metric> = metrics.filter(|metric| metric.is_of_files()).collect();
     for member in &scope.members {
         let slot =
             SlotReading { files: CgroupFiles::read(&member.cgroup.dir), ..SlotReading::of(Counters::ZERO) };
         let Some(done) = Done::between(&slot, &slot) else { continue };
-        let is_untold =
-            |gate: &&Gate| gate.metric.is_of_files() && measure::summary(gate.metric, &done, 1.0).is_none();
-        if let Some(gate) = gates.iter().find(is_untold) {
-            return Err(RunError::Untold { metric: gate.metric, target: member.target.to_string() });
+        let untold = of_files.iter().find(|metric| measure::summary(**metric, &done, 1.0).is_none());
+        if let Some(metric) = untold {
+            return Err(RunError::Untold { metric: *metric, target: member.target.to_string() });
         }
     }
     Ok(())

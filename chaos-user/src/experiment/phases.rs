@@ -36,6 +36,8 @@ pub struct Beside<'a, 'o> {
     pub asked: Option<Asked<'a>>,
     /// Who may end the run, or have it not begin.
     pub oversight: Option<&'a mut Oversight<'o>>,
+    /// How long it may take altogether.
+    pub longest: Option<Duration>,
 }
 
 /// Probes under way.
@@ -88,7 +90,9 @@ pub async fn drive<I: Injection>(
     stop: &mut Stop,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Recording {
-    let mut run = Run { recording: Recording::default(), scope, injection, beside, stop, progress };
+    // Parts begin a little later than planned, each by what reading takes.
+    let ends = beside.longest.map(|longest| Instant::now() + longest + TICK);
+    let mut run = Run { recording: Recording::default(), scope, injection, beside, ends, stop, progress };
     if let Err(reason) = run.all(parts).await {
         run.recording.aborted = Some(reason);
         // An error here means that the fault ends with its lease; the rollback reports it.
@@ -108,6 +112,7 @@ struct Run<'a, 'o, 'p, I> {
     scope: &'a Scope,
     injection: &'a mut I,
     beside: Beside<'a, 'o>,
+    ends: Option<Instant>,
     stop: &'a mut Stop,
     progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
 }
@@ -152,8 +157,10 @@ impl<I: Injection> Run<'_, '_, '_, I> {
         for tick in 1..=duration.as_secs() {
             let elapsed = TICK * tick as u32;
             tokio::select! {
-                () = sleep_until(start + elapsed) => {}
+                biased;
                 reason = self.stop.requested() => return Err(reason),
+                () = sleep_until(start + elapsed) => {}
+                () = passed(self.ends) => return Err(AbortReason::MaxDuration),
             }
             self.check_targets()?;
             if (part.is_on() || part == BASELINE) && tick == duration.as_secs() {
@@ -189,6 +196,14 @@ impl<I: Injection> Run<'_, '_, '_, I> {
             Some(member) => Err(AbortReason::TargetGone { target: member.target.to_string() }),
             None => Ok(()),
         }
+    }
+}
+
+/// Waits for a moment; for ever, if there is none.
+async fn passed(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -277,6 +292,20 @@ mod tests {
         assert_eq!(count("sample"), 1 + 5 + 2 * pulses * 4 + 6 + 7);
         let again = Timing { seed: timing.seed + 1, ..timing };
         assert_ne!(timing.parts(), again.parts());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_goes_on_for_longer_than_it_may() {
+        let scope = Scope { members: Vec::new(), spared: Vec::new() };
+        for (longest, ends) in [(18, None), (9, Some(AbortReason::MaxDuration))] {
+            let mut injection = FakeInjection::default();
+            let (_never, mut stop) = Stop::by_hand();
+            let beside = Beside { longest: Some(Duration::from_secs(longest)), ..Beside::default() };
+            let recording =
+                drive(&TIMING.parts(), &scope, &mut injection, beside, &mut stop, &mut |_| ()).await;
+            assert_eq!(recording.aborted, ends);
+            assert_eq!(injection.calls.last(), Some(if ends.is_some() { &"disarm" } else { &"sample" }));
+        }
     }
 
     #[tokio::test(start_paused = true)]
