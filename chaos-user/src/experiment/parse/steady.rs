@@ -54,9 +54,14 @@ pub(super) fn gates(
     };
     let path = "steady_state.gates";
     let Some(gates) = &raw.value.gates else {
-        return match of_preset.is_empty() {
-            true => Err(missing(path, raw.referenced, EXAMPLE)),
-            false => Ok(of_preset),
+        return match of_preset.len() {
+            0 => Err(missing(path, raw.referenced, EXAMPLE)),
+            1..=MAX_GATES => Ok(of_preset),
+            count => {
+                let what = format!("this preset has {count} gates, with those of each probe");
+                let right = format!("have fewer probes, or write 1 to {MAX_GATES} gates out");
+                Place::new("steady_state.use", raw.referenced).refuse(BadValue::new(what, right))
+            }
         };
     };
     let number = |count: usize| {
