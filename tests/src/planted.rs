@@ -15,7 +15,7 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EXPERIMENT on one kernel: one_percent_of_errors_fails_its_gate, a_fault_that_nobody_minds_never_fails
+        EXPERIMENT on any kernel: one_percent_of_errors_fails_its_gate, a_fault_that_nobody_minds_never_fails
     ]
 }
 

@@ -15,16 +15,15 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EXPERIMENT: pulses_go_on_and_off_and_find_what_they_do;
-        EXPERIMENT on one kernel: without_load_nothing_is_injected, a_recorded_run_is_judged_the_same_again,
-            a_limit_ends_a_run;
+        EXPERIMENT on one kernel: pulses_go_on_and_off_and_find_what_they_do, without_load_nothing_is_injected;
+        EXPERIMENT on any kernel: a_recorded_run_is_judged_the_same_again, a_limit_ends_a_run;
         OBSERVE on one kernel: gates_on_calls_and_processes_see_what_happens;
         OBSERVE_MEMORY on one kernel: gates_on_memory_see_it_grow
     ]
 }
 
 const PULSES: &str =
-    "{ design: pulse, pulses: 6, block: 4s, baseline: 5s, recover: 8s, settle: 0s, seed: 7 }";
+    "{ design: pulse, pulses: 8, block: 4s, baseline: 5s, recover: 8s, settle: 0s, seed: 7 }";
 
 /// The fault acts in the ON blocks and in no other, and the gate of what it does fails.
 fn pulses_go_on_and_off_and_find_what_they_do() -> anyhow::Result<()> {
@@ -32,16 +31,24 @@ fn pulses_go_on_and_off_and_find_what_they_do() -> anyhow::Result<()> {
     let before = groups.snapshot()?;
     let gates = "{ metric: tcp.retrans_ratio, increase: 0.5pp }";
     let arguments = groups.spec_of(gates, "{ loss: { percent: 10%, protocol: tcp } }", PULSES)?;
-    let Run { ended, report, controller } = groups.run_under_load(&arguments)?;
+    let kchaos = Running::start(controller::command(&arguments))?;
+    let controller = kchaos.pid();
+    let ended = groups.under_load(|| kchaos.ended())?;
+    let report = groups.report(&ended)?;
     ensure!(report["verdict"] == "fail", "{report:#}");
     ended.ensure_code(exit::FAIL)?;
     let blocks: Vec<&Value> = report["phases"].as_array().context("no phases")?.iter().collect();
     let pair = |block: &&&Value| block["pair"].as_u64();
     let pairs: Vec<u64> = blocks.iter().filter_map(|block| pair(&block)).collect();
-    ensure!(pairs == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], "{pairs:?}");
-    ensure!(report["seed"] == 7 && report["pulses"]["pairs"] == 6, "{report:#}");
+    ensure!(
+        pairs.len() == 16 && pairs.chunks(2).enumerate().all(|(n, pair)| pair == [n as u64; 2]),
+        "{pairs:?}"
+    );
+    // On a busy machine, a pair may lose a reading, and is left out.
+    let judged = report["pulses"]["pairs"].as_u64();
+    ensure!(report["seed"] == 7 && judged >= Some(6), "{report:#}");
     let gate = &report["gates"][0];
-    ensure!(gate["verdict"] == "fail" && gate["estimate"]["pairs"] == 6, "{gate:#}");
+    ensure!(gate["verdict"] == "fail" && gate["estimate"]["pairs"].as_u64() == judged, "{gate:#}");
     let cells = &gate["estimate"]["cells"];
     let cell = |name: &str| cells[name].as_f64().context("a cell is missing");
     ensure!(cell("control_during")? < 0.002, "the control group is hit: {cells:#}");
