@@ -16,7 +16,8 @@ use crate::{
 pub fn tests() -> Vec<Test> {
     tests![
         EXPERIMENT on one kernel: pulses_go_on_and_off_and_find_what_they_do, without_load_nothing_is_injected;
-        EXPERIMENT on any kernel: a_recorded_run_is_judged_the_same_again, a_limit_ends_a_run;
+        EXPERIMENT on any kernel: a_recorded_run_is_judged_the_same_again, a_limit_ends_a_run,
+            targets_are_measured_by_themselves;
         OBSERVE on one kernel: gates_on_calls_and_processes_see_what_happens;
         OBSERVE_MEMORY on one kernel: gates_on_memory_see_it_grow
     ]
@@ -104,6 +105,34 @@ fn a_recorded_run_is_judged_the_same_again() -> anyhow::Result<()> {
     fs::write(groups.folder.path().join("cut.ndjson"), cut)?;
     controller::run(&format!("judge --replay {folder}/cut.ndjson"))?
         .ensure_refused(&["ends before the run did"])
+}
+
+/// Nothing is injected, and what comes of it is taken by a run.
+fn targets_are_measured_by_themselves() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let before = groups.snapshot()?;
+    let folder = groups.folder.path().display().to_string();
+    let gates = "{ metric: net.tx_packets, within: 60% }";
+    let pulses = "{ design: pulse, pulses: 6, block: 4s, settle: 1s }";
+    groups.spec_of(gates, "{ loss: { percent: 100% } }", pulses)?;
+    let arguments = format!("calibrate {folder}/spec.yaml --for 56s --out {folder}/baseline.json");
+    let kchaos = Running::start(controller::command(&arguments))?;
+    let controller = kchaos.pid();
+    let ended = groups.under_load(|| kchaos.ended())?;
+    ended.ensure_code(exit::OK)?;
+    let baseline: Value = serde_json::from_str(&fs::read_to_string(format!("{folder}/baseline.json"))?)?;
+    let gate = &baseline["gates"][0];
+    ensure!(baseline["schema"] == "kchaos-baseline/1" && gate["metric"] == "net.tx_packets", "{baseline:#}");
+    ensure!(gate["runs"].as_u64() >= Some(2) && gate["fail"] == 0, "{baseline:#}");
+    ensure!(gate["power"]["pair_sd"].as_f64() > Some(0.0), "{baseline:#}");
+    before.ensure_restored(&groups.lab, &[&groups.control, &groups.experiment], controller)?;
+    // Streams that lost all their packets would have stopped.
+    let short = groups.spec(gates, "{ loss: { percent: 1%, protocol: tcp } }")?;
+    let taken = short.replace("run ", &format!("run --baseline {folder}/baseline.json "));
+    let Run { report, .. } = groups.run_under_load(&taken)?;
+    ensure!(report["faults"][0]["fired"] == "as_asked", "{report:#}");
+    let wrong = short.replace("run ", &format!("run --baseline {folder}/spec.yaml "));
+    controller::run(&wrong)?.ensure_refused(&["spec.yaml"])
 }
 
 /// A run whose limit is broken ends at once, and nothing is lost afterwards.
