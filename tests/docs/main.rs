@@ -91,12 +91,15 @@ fn yaml(block: &Block) -> Trial {
     }
 }
 
-/// Part of a spec, with what it lacks; a steady state without gates gets those of a preset.
+/// Part of a spec, with what it lacks; a steady state without gates gets one.
 fn completed(part: &str) -> String {
     let has = |start: &str| part.lines().any(|line| line.starts_with(start));
     let mut text = format!("{}\n", part.trim_end());
     if !has("  gates:") && !has("  use:") {
-        text = text.replace("steady_state:\n", "steady_state:\n  use: generic\n");
+        text = text.replace(
+            "steady_state:\n",
+            "steady_state:\n  gates: [{ metric: net.rx_bytes, decrease: 10% }]\n",
+        );
     }
     let lacks = NEEDED.iter().filter(|(field, _)| !has(field));
     lacks.for_each(|(_, line)| text.extend([*line, "\n"]));
