@@ -43,10 +43,11 @@ pub fn full_sample(
     let counters = (0..cgroups.len() as u32).map(|slot| steady(ebpf, slot)).collect::<Result<Vec<_>, _>>()?;
     let end_ns = monotonic_ns();
     let rules = rule_stats(ebpf, rules, cgroups.len() as u32)?;
-    let mut slots = reading(ebpf, cgroups, counted)?.slots;
-    for (slot, counters) in slots.iter_mut().zip(counters) {
-        slot.packets = Some(counters);
-    }
+    let of_slot = |((slot, cgroup), counters): ((u32, &Cgroup), Counters)| {
+        let reading = slot_reading(ebpf, slot, cgroup, counted, counters)?;
+        Ok(SlotReading { packets: Some(counters), ..reading })
+    };
+    let slots = (0..).zip(cgroups).zip(counters).map(of_slot).collect::<Result<Vec<_>, KernelError>>()?;
     Ok(Sample { begin_ns, end_ns, slots, rules })
 }
 
@@ -69,8 +70,11 @@ fn rule_stats(ebpf: &mut Ebpf, rules: u32, slots: u32) -> Result<Vec<Vec<RuleSta
 /// One reading of each target's counters and files. What is not counted is left out.
 pub fn reading(ebpf: &mut Ebpf, cgroups: &[Cgroup], counted: &[Family]) -> Result<Reading, KernelError> {
     let begin_ns = monotonic_ns();
-    let slots = (0..).zip(cgroups).map(|(slot, cgroup)| slot_reading(ebpf, slot, cgroup, counted));
-    let slots = slots.collect::<Result<Vec<_>, KernelError>>()?;
+    let of_slot = |(slot, cgroup): (u32, &Cgroup)| {
+        let counters = steady(ebpf, slot)?;
+        slot_reading(ebpf, slot, cgroup, counted, counters)
+    };
+    let slots = (0..).zip(cgroups).map(of_slot).collect::<Result<Vec<_>, KernelError>>()?;
     Ok(Reading { begin_ns, end_ns: monotonic_ns(), slots })
 }
 
@@ -79,9 +83,9 @@ fn slot_reading(
     slot: u32,
     cgroup: &Cgroup,
     counted: &[Family],
+    steady: Counters,
 ) -> Result<SlotReading, KernelError> {
     let counts = |family| counted.contains(&family);
-    let steady = steady(ebpf, slot)?;
     let calls = counts(Family::Calls);
     let mut reading = SlotReading {
         packets: counts(Family::Net).then_some(steady),

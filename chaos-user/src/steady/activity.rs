@@ -189,7 +189,12 @@ fn activity(earlier: &SlotReading, later: &SlotReading) -> Activity {
     }
 }
 
-fn both<T, R>(earlier: Option<T>, later: Option<T>, change: impl Fn(T, T) -> Option<R>) -> Option<R> {
+/// What is made of both, if both are known.
+pub(super) fn both<T, R>(
+    earlier: Option<T>,
+    later: Option<T>,
+    change: impl Fn(T, T) -> Option<R>,
+) -> Option<R> {
     change(earlier?, later?)
 }
 

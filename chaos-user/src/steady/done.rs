@@ -68,19 +68,19 @@ impl Done {
 
 impl More {
     fn between(earlier: &SlotReading, later: &SlotReading) -> Self {
-        let calls = both(earlier.calls, later.calls, |earlier, later| {
+        let calls = activity::both(earlier.calls, later.calls, |earlier, later| {
             Some(CallCounts {
                 calls: less(earlier.calls, later.calls)?,
                 failed: less(earlier.failed, later.failed)?,
             })
         });
-        let errors = both(earlier.errors, later.errors, |earlier, later| {
+        let errors = activity::both(earlier.errors, later.errors, |earlier, later| {
             Some(ErrorCounts {
                 returned: less(earlier.returned, later.returned)?,
                 injected: less(earlier.injected, later.injected)?,
             })
         });
-        let tasks = both(earlier.tasks, later.tasks, |earlier, later| {
+        let tasks = activity::both(earlier.tasks, later.tasks, |earlier, later| {
             Some(TaskCounts {
                 exits: less(earlier.exits, later.exits)?,
                 signals: less(earlier.signals, later.signals)?,
@@ -100,7 +100,7 @@ impl More {
             members: 1,
             calls,
             errors,
-            tcp: both(earlier.tcp, later.tcp, tcp),
+            tcp: activity::both(earlier.tcp, later.tcp, tcp),
             tasks,
             times,
             files,
@@ -116,10 +116,10 @@ impl More {
         });
         Self {
             members: self.members + other.members,
-            calls: both(self.calls, other.calls, |one, other| Some(one.plus(other))),
-            errors: both(self.errors, other.errors, |one, other| Some(one.plus(other))),
-            tcp: both(self.tcp, other.tcp, |one, other| Some(one.plus(other))),
-            tasks: both(self.tasks, other.tasks, |one, other| Some(one.plus(other))),
+            calls: activity::both(self.calls, other.calls, |one, other| Some(one.plus(other))),
+            errors: activity::both(self.errors, other.errors, |one, other| Some(one.plus(other))),
+            tcp: activity::both(self.tcp, other.tcp, |one, other| Some(one.plus(other))),
+            tasks: activity::both(self.tasks, other.tasks, |one, other| Some(one.plus(other))),
             times,
             files: self.files.plus(&other.files),
             probes: self.probes.iter().zip(&other.probes).map(merged).collect(),
@@ -131,10 +131,6 @@ impl More {
 fn merged(((id, one), (same, other)): (&Probed, &Probed)) -> Probed {
     let readings = one.as_ref().zip(other.as_ref()).filter(|_| id == same);
     (*id, readings.and_then(|(one, other)| ProbeReading::sum([one, other])))
-}
-
-fn both<T, R>(one: Option<T>, other: Option<T>, of: impl Fn(T, T) -> Option<R>) -> Option<R> {
-    of(one?, other?)
 }
 
 /// How much each has grown; `None` if any went backwards.

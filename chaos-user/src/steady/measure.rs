@@ -190,17 +190,7 @@ mod tests {
     };
 
     fn nothing() -> SlotReading {
-        SlotReading {
-            packets: Some(Counters::ZERO),
-            calls: None,
-            errors: None,
-            tcp: None,
-            retransmits: None,
-            tasks: None,
-            times: std::array::from_fn(|_| None),
-            files: CgroupFiles::default(),
-            probes: vec![],
-        }
+        SlotReading::of(Counters::ZERO)
     }
 
     fn of(metric: &str, done: &Done) -> Option<Summary> {
