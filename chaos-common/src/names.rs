@@ -222,6 +222,8 @@ pub mod global {
         NET = "NET",
         /// `u64`: rules whose pattern moves on by one step for each segment.
         BY_SEGMENT = "BY_SEGMENT",
+        /// `u32`: whether any rule names paths.
+        BY_PATH = "BY_PATH",
         /// `u32`: what marks the copies that this injection hands over to a device's ingress.
         COPY = "COPY",
         /// [`SockLayout`](crate::steady::SockLayout).

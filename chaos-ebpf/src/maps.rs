@@ -217,6 +217,11 @@ pub static NET: NetConfig = NetConfig::NONE;
 #[unsafe(no_mangle)]
 pub static BY_SEGMENT: u64 = 0;
 
+/// Whether any rule names paths. Where none does, the verifier removes what reads them: 19 in 20 of the instructions
+/// that it walks through for a program of calls.
+#[unsafe(no_mangle)]
+pub static BY_PATH: u32 = 0;
+
 /// What marks the copies that are handed over to a device's ingress.
 #[unsafe(no_mangle)]
 pub static COPY: u32 = 0;

@@ -1,5 +1,6 @@
 //! What `cargo xtask fuzz` runs on made-up input: every parser of text that kchaos does not write itself, and what must
-//! hold of its answer, whatever the text. A broken rule is a panic.
+//! hold of its answer, whatever the text. A broken rule is a panic. The unit tests run the same on its seeds and on what
+//! becomes of them when they are damaged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -191,4 +192,115 @@ fn understood<T>(text: &str, parse: impl Fn(&str) -> Result<T, BadValue>) -> Opt
 /// Messages go to terminals, which control characters would rewrite.
 fn harmless(message: &str) {
     assert!(!message.chars().any(|c| c.is_control() && c != '\n'), "{message:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use chaos_common::random;
+    use std::{fs, path::Path};
+
+    /// How many damaged seeds each target is shown.
+    const INPUTS: u64 = 1_500;
+    const SEED: u64 = 0x6b63_6861_6f73;
+    /// What parsers go by.
+    const PIECES: [&str; 24] = [
+        "",
+        "0",
+        "-1",
+        "1e999",
+        "18446744073709551616",
+        "%",
+        ",",
+        ":",
+        "/",
+        "..",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "'",
+        "\n",
+        "\n  ",
+        "\0",
+        "\t",
+        "\u{1b}[31m",
+        "é",
+        "- ",
+        "#",
+    ];
+
+    /// Draws one after the other, the same each time.
+    struct Draws(u64);
+
+    impl Draws {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 += 1;
+            random::draw(SEED, 0, self.0) as usize % bound.max(1)
+        }
+    }
+
+    /// All files of these folders of the repository.
+    fn seeds(folders: &[&str]) -> Vec<Vec<u8>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut seeds: Vec<_> = folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(root.join(folder)).expect("a folder of seeds"))
+            .map(|entry| fs::read(entry.expect("an entry").path()).expect("a seed"))
+            .collect();
+        assert!(!seeds.is_empty());
+        seeds.sort();
+        seeds
+    }
+
+    /// Puts something in the place of a stretch of it: a piece, a stretch of another seed, a flipped bit.
+    fn damage(seed: &mut Vec<u8>, other: &[u8], draws: &mut Draws) {
+        let from = draws.below(seed.len() + 1);
+        let to = (from + draws.below(9)).min(seed.len());
+        let (begin, length) = (draws.below(other.len()), draws.below(40));
+        let instead = match draws.below(4) {
+            0 => other[begin..(begin + length).min(other.len())].to_vec(),
+            1 => seed[from..to].iter().map(|byte| byte ^ (1 << draws.below(8))).collect(),
+            2 => Vec::new(),
+            _ => PIECES[draws.below(PIECES.len())].as_bytes().to_vec(),
+        };
+        seed.splice(from..to, instead);
+    }
+
+    fn bytes(folders: &[&str], target: fn(&[u8])) {
+        let (seeds, mut draws) = (seeds(folders), Draws(0));
+        seeds.iter().for_each(|seed| target(seed));
+        for _ in 0..INPUTS {
+            let mut input = seeds[draws.below(seeds.len())].clone();
+            for _ in 0..=draws.below(3) {
+                damage(&mut input, &seeds[draws.below(seeds.len())], &mut draws);
+            }
+            target(&input);
+        }
+    }
+
+    macro_rules! on_damaged_seeds {
+        ($($target:ident: $($folder:literal),+;)+) => { $(
+            #[test]
+            fn $target() {
+                bytes(&[$($folder),+], |input| on_damaged_seeds!(@call $target input));
+            }
+        )+ };
+        (@call proc $input:ident) => { super::proc($input) };
+        (@call journal $input:ident) => { super::journal($input) };
+        (@call $target:ident $input:ident) => { super::$target(&String::from_utf8_lossy($input)) };
+    }
+
+    on_damaged_seeds! {
+        spec: "examples", "chaos-user/tests/specs/bad";
+        values: "fuzz/corpus/values";
+        calls: "fuzz/corpus/calls";
+        target: "fuzz/corpus/target";
+        proc: "fuzz/corpus/proc";
+        journal: "fuzz/corpus/journal";
+        cgroup: "fuzz/corpus/cgroup";
+        exposition: "fuzz/corpus/exposition";
+        chaos_toolkit: "fuzz/corpus/chaos_toolkit";
+        host: "fuzz/corpus/host";
+    }
 }

@@ -8,7 +8,7 @@ pub mod cli;
 pub mod demo;
 pub mod experiment;
 pub mod fault;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(feature = "fuzzing", test))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod import;

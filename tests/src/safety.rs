@@ -30,10 +30,10 @@ pub fn tests() -> Vec<Test> {
         EGRESS on one kernel: rollback_is_done_before_exit_on_sigterm, rollback_is_done_before_exit_on_stop,
             rollback_is_done_before_exit_on_the_deadline, stop_ends_a_controller_that_does_not_answer,
             loss_that_never_fires_is_invalid;
-        CLSACT: sigkill_of_a_clsact_injection_is_cleaned_up_by_the_watchdog,
-            a_clsact_injection_leaves_the_device_as_it_was,
-            sweep_and_the_watchdog_do_not_get_into_each_others_way;
-        INGRESS: sigkill_ends_loss_on_ingress
+        CLSACT: sigkill_of_a_clsact_injection_is_cleaned_up_by_the_watchdog;
+        INGRESS: sigkill_ends_loss_on_ingress;
+        CLSACT on one kernel: sweep_and_the_watchdog_do_not_get_into_each_others_way,
+            a_clsact_injection_leaves_the_device_as_it_was
     ]
 }
 

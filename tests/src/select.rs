@@ -19,7 +19,8 @@ pub enum Kernels {
     /// On each: the effect goes through the kernel.
     Each,
     /// On the machine's own and on one of the lab's, each in its turn: which packets and calls are hit is decided by
-    /// the same instructions everywhere, and that every kernel runs those is shown by the tests for each.
+    /// the same instructions everywhere, and that every kernel runs those is shown by the tests for each. So are the same
+    /// thing in IPv6, beside a neighbour, in another arrangement.
     InTurn,
     /// One will do, and that is the machine's own: what is refused, what is printed.
     Any,

@@ -1,5 +1,6 @@
 //! The tasks of this repository: `cargo xtask <task>`.
 
+mod built;
 mod docker;
 mod docs;
 mod fuzz;

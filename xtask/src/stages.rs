@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::{
+    built::{self, cargo_test},
     docker::{self, Docker},
     docs, fuzz,
     run::{bounded, cargo, check_bounded, line, run, target_dir},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// For how long each parser is fuzzed.
-const FUZZ_SECONDS: u32 = 5;
+const FUZZ_SECONDS: u32 = 10;
 
 /// One of the things that are checked, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,7 +39,7 @@ pub(crate) enum Stage {
     Unit,
     /// The documentation's commands and specs.
     Docs,
-    /// The parsers on made-up input, for a moment each.
+    /// The parsers on made-up input, for a moment each; only if asked for, as it compiles everything anew with a sanitizer.
     Fuzz,
     /// Tests against the running kernel; they need root.
     Native,
@@ -49,6 +50,11 @@ pub(crate) enum Stage {
 impl Stage {
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Is run without being asked for.
+    fn is_usual(self) -> bool {
+        self != Self::Fuzz
     }
 
     /// Has tests to choose from, and is quick if few are chosen.
@@ -107,7 +113,8 @@ fn chosen(only: Option<Stage>, filtered: bool) -> Vec<Stage> {
     match only {
         Some(stage) => vec![stage],
         None => {
-            Stage::value_variants().iter().copied().filter(|stage| !filtered || stage.is_filtered()).collect()
+            let usual = Stage::value_variants().iter().copied().filter(|stage| stage.is_usual());
+            usual.filter(|stage| !filtered || stage.is_filtered()).collect()
         }
     }
 }
@@ -130,8 +137,7 @@ impl Run<'_> {
     }
 
     fn unit(&mut self) -> Result<()> {
-        let mut command = cargo();
-        command.args(["test", "--workspace", "--exclude", "chaos-ebpf", "--exclude", "chaos-tests"]);
+        let mut command = cargo_test();
         run_tests(command.args(["--no-fail-fast", "--"]).args(self.filter), &mut self.tally).map(drop)
     }
 
@@ -142,8 +148,8 @@ impl Run<'_> {
             self.tally.read(line);
         });
         let failed = self.tally.failed();
-        let mut command = cargo();
-        command.args(["test", "--package", "chaos-tests", "--test", "docs", "--"]).args(self.filter);
+        let mut command = cargo_test();
+        command.args(["--test", "docs", "--"]).args(self.filter);
         run_tests(&mut command, &mut self.tally)?;
         match failed {
             0 => Ok(()),
@@ -152,10 +158,9 @@ impl Run<'_> {
     }
 
     fn native(&mut self) -> Result<()> {
-        // The tests run the program, and make it die at its fault points.
-        run(cargo().args(["build", "--package", "chaos-user", "--features", "fault-points"]))?;
-        let mut command = cargo();
-        command.args(["test", "--package", "chaos-tests", "--test", "kchaos", "--"]).args(self.filter);
+        run(&mut built::command())?;
+        let mut command = cargo_test();
+        command.args(["--test", "kchaos", "--"]).args(self.filter);
         if !is_root() {
             println!("not root: the tests are run by sudo");
             let target = format!("{}_UNKNOWN_LINUX_GNU", env::consts::ARCH.to_uppercase());
@@ -207,7 +212,7 @@ fn lint(ebpf: &Toolchain, subcommand: &str) -> Command {
 }
 
 fn clippy(ebpf: &Toolchain) -> Result<()> {
-    let host = ["--workspace", "--exclude", "chaos-ebpf", "--all-targets", "--", "--deny", "warnings"];
+    let host = built::SELECTION.iter().chain(&["--all-targets", "--", "--deny", "warnings"]);
     run(lint(ebpf, "clippy").args(host))?;
     run(&mut ebpf_clippy(ebpf))
 }
@@ -281,7 +286,8 @@ mod tests {
     #[test]
     fn a_filter_leaves_the_stages_that_have_tests() {
         assert_eq!(chosen(None, true), [Stage::Unit, Stage::Native]);
-        assert_eq!(chosen(None, false).len(), 8);
+        assert_eq!(chosen(None, false).len(), 7);
+        assert_eq!(chosen(Some(Stage::Fuzz), false), [Stage::Fuzz]);
         assert_eq!(chosen(Some(Stage::Fmt), true), [Stage::Fmt]);
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cgroup::read,
-    maps::{CALL_FILTERS, global},
+    maps::{BY_PATH, CALL_FILTERS, global},
 };
 
 /// MAY_WRITE and MAY_APPEND (include/linux/fs.h, 5.15 to 7.3).
@@ -51,6 +51,9 @@ impl Call {
         if entry.path == 0 {
             let own = if entry.fd == 0 { NO_DESCRIPTOR } else { file };
             return Self { file: own, text: 0, path: path_of(file), writes };
+        }
+        if global(&BY_PATH) == 0 {
+            return Self { file: NO_DESCRIPTOR, text: 0, path: 0, writes };
         }
         let text = task.argument(entry.path);
         let (text, path) = match first(text) {
@@ -126,7 +129,7 @@ extern "C" fn call_lets(rule: u32, file: u64, text: u64, path: u64, writes: u32)
     if filter.fds != 0 && filter.fds & kind(file) == 0 {
         return 0;
     }
-    if filter.path_count == 0 {
+    if global(&BY_PATH) == 0 || filter.path_count == 0 {
         return 1;
     }
     for place in 0..MAX_PATHS as u32 {

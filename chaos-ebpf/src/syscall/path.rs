@@ -4,7 +4,10 @@ use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_re
 use chaos_common::syscall::{MAX_PATH_BYTES, PathTable};
 
 use super::task::layout;
-use crate::{cgroup::read, maps::CALL_PATHS};
+use crate::{
+    cgroup::read,
+    maps::{BY_PATH, CALL_PATHS, global},
+};
 
 /// How much of a user's text is looked at at a time to find its end.
 const CHUNK: usize = 64;
@@ -21,6 +24,10 @@ mod whose {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn call_path_is(index: u32, text: u64, path: u64) -> u32 {
+    // Before 6.8 functions are verified though nobody calls them (kernel/bpf/verifier.c, `do_check_subprogs`).
+    if global(&BY_PATH) == 0 {
+        return 0;
+    }
     let Some(table) = CALL_PATHS.get(index) else { return 0 };
     let mut state = PathTable::START;
     if text != 0 {
@@ -42,6 +49,9 @@ pub extern "C" fn call_path_is(index: u32, text: u64, path: u64) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn call_path_text(index: u32, state: u64, text: u64, length: u32, whose: u32) -> u64 {
+    if global(&BY_PATH) == 0 {
+        return 0;
+    }
     let Some(table) = CALL_PATHS.get(index) else { return 0 };
     let mut state = state;
     for place in 1..=MAX_PATH_BYTES {

@@ -432,9 +432,19 @@ impl Plan {
     pub fn by_segment(&self) -> u64 {
         rules_that(&self.rules, |net| net.effect.is_by_segment() && !net.pattern.to_kernel().is_memoryless())
     }
+
+    /// Whether any rule names paths.
+    pub fn by_path(&self) -> bool {
+        self.rules.iter().any(PlannedRule::names_paths)
+    }
 }
 
 impl PlannedRule {
+    /// Whether it names paths.
+    fn names_paths(&self) -> bool {
+        matches!(&self.fault, Fault::Call(fault) if !fault.filter.paths.is_empty())
+    }
+
     /// By what it is done.
     pub fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
         let ways = self.ways.iter().map(|way| way.mechanism);

@@ -45,6 +45,8 @@ pub struct Globals {
     pub rules: u32,
     pub net: NetConfig,
     pub by_segment: u64,
+    /// Whether any rule names paths.
+    pub by_path: bool,
     /// Marks the copies of packets that arrive; another for each injection.
     pub copy: u32,
     pub kernel_log: bool,
@@ -119,6 +121,7 @@ impl Globals {
             rules: 1,
             net,
             by_segment: 0,
+            by_path: false,
             copy: new_copy_mark(),
             kernel_log: false,
             layout: if reads_sockets { sock_layout() } else { SockLayout::UNKNOWN },
@@ -144,6 +147,7 @@ impl Globals {
             rules: 1,
             net: NetConfig::NONE,
             by_segment: 0,
+            by_path: false,
             copy: new_copy_mark(),
             kernel_log: false,
             layout: sockets,
@@ -164,6 +168,7 @@ impl Globals {
             rules: plan.rules.len().max(1) as u32,
             net: plan.net_config(),
             by_segment: plan.by_segment(),
+            by_path: plan.by_path(),
             copy: new_copy_mark(),
             kernel_log,
             layout: if plan.attachments.iter().any(reads_sockets) {
@@ -208,6 +213,7 @@ fn new_copy_mark() -> u32 {
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
     let (calls, point) = (Wire(globals.calls), Wire(globals.point));
+    let by_path = u32::from(globals.by_path);
     let if_calls = |entries: u32| if globals.judges_calls { entries } else { 1 };
     let (steady, classes) = (Wire(globals.steady.layout), Wire(calls::classes()));
     let calls_timed = u32::from(globals.steady.calls);
@@ -223,6 +229,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .override_global(global::SLOTS, &globals.slots, true)
         .override_global(global::NET, &net, true)
         .override_global(global::BY_SEGMENT, &globals.by_segment, true)
+        .override_global(global::BY_PATH, &by_path, true)
         .override_global(global::COPY, &globals.copy, true)
         .override_global(global::SOCK_LAYOUT, &layout, true)
         .override_global(global::STEADY_LAYOUT, &steady, true)
@@ -242,7 +249,7 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
         .map_max_entries(map::SPIN_DUE, if_calls(globals.slots))
         .map_max_entries(map::SHAPE_FLOWS, if_holds(shape::FLOWS))
         .map_max_entries(map::CALLS, if_calls(MAX_CALLS))
-        .map_max_entries(map::CALL_PATHS, if_calls(globals.rules * MAX_PATHS as u32))
+        .map_max_entries(map::CALL_PATHS, if globals.by_path { globals.rules * MAX_PATHS as u32 } else { 1 })
         .map_max_entries(map::CALL_MEMORY, if_calls(REMEMBERED))
         .map_max_entries(map::STEADY, globals.slots)
         .map_max_entries(map::STEADY_CALLS, globals.slots)

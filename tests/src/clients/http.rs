@@ -19,14 +19,13 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        HTTP: http_corrupt_and_mended_reaches_curl;
         HTTP on one kernel: http_corrupt_and_broken_never_reaches_curl,
             http_corrupt_at_the_server_leaves_its_file_alone, http_partition_in_silence_times_out,
             http_partition_by_rst_fails_at_once, http_loss_of_one_segment_costs_a_second,
-            http_loss_leaves_the_body_whole;
+            http_loss_leaves_the_body_whole, http_corrupt_and_mended_reaches_curl;
         HTTP_SOCK on one kernel: http_refused_fails_at_once;
-        HTTP_DESTROY: http_reset_ends_a_download;
-        HTTP_HOLD: http_delay_shows_in_the_times_of_curl
+        HTTP_DESTROY on one kernel: http_reset_ends_a_download;
+        HTTP_HOLD on one kernel: http_delay_shows_in_the_times_of_curl
     ]
 }
 

@@ -14,9 +14,8 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        RESOLVER: dig_hears_of_no_such_name;
-        RESOLVER on one kernel: dig_hears_of_a_server_in_trouble, dig_hears_forged_addresses,
-            dig_hears_nothing, dig_over_tcp_hears_nothing_or_the_truth;
+        RESOLVER on one kernel: dig_hears_of_a_server_in_trouble, dig_hears_forged_addresses, dig_hears_nothing,
+            dig_over_tcp_hears_nothing_or_the_truth, dig_hears_of_no_such_name;
         RESOLVER_SOCK on one kernel: dig_over_tcp_is_refused
     ]
 }

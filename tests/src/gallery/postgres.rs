@@ -19,7 +19,9 @@ use crate::{
 };
 
 pub fn tests() -> Vec<Test> {
-    tests![POSTGRES: postgres_panics_when_fsync_fails]
+    tests![
+        POSTGRES on one kernel: postgres_panics_when_fsync_fails
+    ]
 }
 
 /// Where Debian has the versions of PostgreSQL.

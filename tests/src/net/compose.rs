@@ -35,7 +35,7 @@ pub fn tests() -> Vec<Test> {
     tests![
         COMPOSED on one kernel: compose_six_faults_each_for_itself, compose_a_pulse_and_a_ramp,
             compose_with_seeds_is_the_same_again;
-        HOLD: compose_delay_loss_and_corruption
+        HOLD on one kernel: compose_delay_loss_and_corruption
     ]
 }
 

@@ -12,7 +12,10 @@ use crate::{
 };
 
 pub fn tests() -> Vec<Test> {
-    tests![TUN: corrupt_without_link_layer, duplicate_without_link_layer]
+    tests![
+        TUN: corrupt_without_link_layer;
+        TUN on one kernel: duplicate_without_link_layer
+    ]
 }
 
 const PACKETS: u64 = 50;

@@ -24,9 +24,9 @@ pub(super) const FRAME_BITS_V6: f64 = 8.0 * (16.0 + 8.0 + 40.0 + 14.0);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        HOLD: rate_of_1_mbit_on_egress, rate_holds_for_bulk_tcp_and_spares_a_neighbour;
         HOLD on one kernel: rate_of_1_mbit_on_egress_in_ipv6, rate_lets_a_burst_go_at_once,
-            rate_loses_what_would_wait_too_long
+            rate_loses_what_would_wait_too_long, rate_of_1_mbit_on_egress,
+            rate_holds_for_bulk_tcp_and_spares_a_neighbour
     ]
 }
 

@@ -30,12 +30,12 @@ const A_WHILE: Duration = Duration::from_millis(700);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        DESTROY: reset_ends_both_ends_and_spares_a_neighbour, reset_covers_cgroups_below_and_accepted_ones,
-            reset_ends_with_a_killed_controller;
+        DESTROY: reset_ends_both_ends_and_spares_a_neighbour;
         DESTROY on one kernel: reset_once_leaves_later_connections_alone, reset_comes_back_every_so_often,
             reset_can_be_limited_to_ports_and_peers, reset_takes_a_share, reset_limits_hold,
-            reset_in_a_dry_run_is_only_counted, reset_armed_dry_is_only_counted, reset_ends_when_the_run_loop_hangs,
-            reset_is_planned_and_proven_in_an_experiment
+            reset_in_a_dry_run_is_only_counted, reset_armed_dry_is_only_counted,
+            reset_ends_when_the_run_loop_hangs, reset_is_planned_and_proven_in_an_experiment,
+            reset_covers_cgroups_below_and_accepted_ones, reset_ends_with_a_killed_controller
     ]
 }
 

@@ -19,9 +19,9 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_counts_as_many_segments_as_tcp_sends;
         EGRESS on one kernel: loss_takes_trains_whole_and_counts_their_segments,
-            loss_of_single_segments_is_the_same_in_either_unit, loss_by_segment_has_bursts_of_segments
+            loss_of_single_segments_is_the_same_in_either_unit, loss_by_segment_has_bursts_of_segments,
+            loss_counts_as_many_segments_as_tcp_sends
     ]
 }
 
