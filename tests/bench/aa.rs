@@ -37,9 +37,10 @@ const PER_S: f64 = 300.0;
 const QUIET_S: u64 = 420;
 /// Of blocks with kchaos and blocks without.
 const PAIRS: usize = 16;
-const BLOCK: Duration = Duration::from_secs(2);
-/// What is left out at a block's start.
-const SETTLE: Duration = Duration::from_millis(300);
+const BLOCK: Duration = Duration::from_secs(3);
+/// What is left out at a block's start, which comes after kchaos has loaded its programs, or ended: both take as much of the
+/// processors as there is.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Enough for a Redis that has one processor; more would only wait for each other.
 const CONNECTIONS: usize = 2;
 
@@ -201,30 +202,47 @@ fn line(gate: &Value) -> String {
     )
 }
 
-/// What is attached meanwhile, as arguments of `kchaos inject`.
-const ATTACHED: [(&str, &[&str]); 2] = [
-    (
-        "loss, dry: each packet is judged",
-        &["loss", "--percent", "100", "--allow-defaults", "false", "--dry-run"],
-    ),
-    (
-        "errno on write, dry: each write is judged",
-        &["errno", "--syscalls", "write", "--error", "EIO", "--dry-run"],
-    ),
+/// What is attached meanwhile.
+struct Attached {
+    name: &'static str,
+    /// Arguments of `kchaos inject`.
+    words: &'static [&'static str],
+    /// Which side it is for.
+    side: usize,
+}
+
+const DRY_LOSS: &[&str] = &["loss", "--percent", "100", "--allow-defaults", "false", "--dry-run"];
+const MEASURED: usize = 1;
+const OTHER: usize = 0;
+
+/// The second tells what there is beside the judging: kchaos runs, and its program is at a device of somebody else.
+const ATTACHED: [Attached; 4] = [
+    Attached { name: "loss, dry: each packet is judged", words: DRY_LOSS, side: MEASURED },
+    Attached { name: "the same for the other Redis: none is", words: DRY_LOSS, side: OTHER },
+    Attached {
+        name: "loss of 0 %: each packet is judged",
+        words: &["loss", "--percent", "0"],
+        side: MEASURED,
+    },
+    Attached {
+        name: "errno on write, dry: each write is judged",
+        words: &["errno", "--syscalls", "write", "--error", "EIO", "--dry-run"],
+        side: MEASURED,
+    },
 ];
 
 /// Pairs of blocks in an order that is drawn, attached and not.
 fn being_attached(servers: &Servers) -> anyhow::Result<()> {
-    let client = Client { to: at(1, REDIS), asks: Asks::Redis, wander: Wander::new(1.0, SEED) };
+    let client = Client { to: at(MEASURED, REDIS), asks: Asks::Redis, wander: Wander::new(1.0, SEED) };
     let load = Load::saturating(&servers.networks.outside, vec![client; CONNECTIONS]);
-    let target = servers.cgroups[1].target();
     thread::sleep(Duration::from_secs(2));
     println!(
         "a Redis that has all it can do, attached against detached ({PAIRS} pairs of {} s)",
         BLOCK.as_secs()
     );
-    for (stream, (name, words)) in (0..).zip(ATTACHED) {
-        let words = [&["inject"][..], words, &["--on", &target, "--for", "60s", "--json"]].concat();
+    for (stream, Attached { name, words, side }) in (0..).zip(ATTACHED) {
+        let target = servers.cgroups[side].target();
+        let words = [&["inject"][..], words, &["--on", &target, "--for", "90s", "--json"]].concat();
         if let Err(error) = judged::Running::inject(&servers.networks.outside, &words) {
             println!("  {name:<44} not on this kernel: {error}");
             continue;
@@ -235,7 +253,7 @@ fn being_attached(servers: &Servers) -> anyhow::Result<()> {
             let block = |attached: bool| -> anyhow::Result<Done> {
                 let inject = || judged::Running::inject(&servers.networks.outside, &words);
                 let _kchaos = attached.then(inject).transpose()?;
-                Done::of(&load, &servers.cgroups[1])
+                Done::of(&load, &servers.cgroups[MEASURED])
             };
             let [first, second] = [block(attached_first)?, block(!attached_first)?];
             pairs.push(if attached_first { [first, second] } else { [second, first] });

@@ -1,6 +1,6 @@
 //! Which tests run here, and in which order.
 
-use std::{collections::HashSet, env, time::Instant};
+use std::{collections::HashSet, env, fs, sync::LazyLock, time::Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -10,6 +10,8 @@ use crate::{Test, need, times};
 const LAB_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
 /// Where the whole lab is run, it sets it to `1/4` for the second of four kernels.
 const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
+/// Where the machine's own kernel was tried before the lab, it names a file with the tests that passed there.
+const PASSED_VARIABLE: &str = "KCHAOS_LAB_PASSED";
 /// The task runner sets it where a test that fails is to be run once more, which it counts and lists.
 const AGAIN_VARIABLE: &str = "KCHAOS_TEST_AGAIN";
 
@@ -18,8 +20,8 @@ const AGAIN_VARIABLE: &str = "KCHAOS_TEST_AGAIN";
 pub enum Kernels {
     /// On each: the effect goes through the kernel.
     Each,
-    /// On the machine's own and on one of the lab's, each in its turn: which packets and calls are hit is decided by
-    /// the same instructions everywhere, and that every kernel runs those is shown by the tests for each. So are the same
+    /// On the machine's own or, if that cannot, on one of the lab's, each in its turn: which packets and calls are hit is
+    /// decided by the same instructions everywhere, and that every kernel runs those is shown by the tests for each. So are the same
     /// thing in IPv6, beside a neighbour, in another arrangement.
     InTurn,
     /// One will do, and that is the machine's own: what is refused, what is printed.
@@ -32,12 +34,22 @@ impl Kernels {
         match self {
             Self::Each => None,
             Self::InTurn => {
-                (!is_turn(name, &env::var(TURN_VARIABLE).ok()?)).then_some("another kernel's turn")
+                let turn = env::var(TURN_VARIABLE).ok()?;
+                if PASSED.contains(name) {
+                    return Some("it passed on the machine's own kernel");
+                }
+                (!is_turn(name, &turn)).then_some("another kernel's turn")
             }
             Self::Any => env::var_os(LAB_VARIABLE).map(|_| "one kernel is enough"),
         }
     }
 }
+
+/// What passed on the machine's own kernel.
+static PASSED: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let read = || fs::read_to_string(env::var_os(PASSED_VARIABLE)?).ok();
+    read().unwrap_or_default().lines().map(str::to_owned).collect()
+});
 
 /// Whether it is the turn of the kernel `turn` names. Names decide, so that a test stays where it was when others come.
 fn is_turn(name: &str, turn: &str) -> bool {

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 
-use super::kernels::LabKernel;
+use super::{kernels::LabKernel, results::Results};
 use crate::run::target_dir;
 
 /// The files of one kernel.
@@ -37,6 +37,14 @@ impl Logs {
         }
         Ok(logs)
     }
+}
+
+/// Writes down what passed on the machine's own kernel, for the guests to read.
+pub(super) fn keep_passed(native: &Results) -> Result<PathBuf> {
+    let path = folder()?.join("native.passed");
+    let names: Vec<&str> = native.passed().collect();
+    fs::write(&path, names.join("\n")).with_context(|| path.display().to_string())?;
+    Ok(path)
 }
 
 /// What the last run of each kernel has left in the file of this ending; a kernel that never ran is left out.

@@ -176,6 +176,7 @@ impl Lab {
             filter: self.filter,
             instead: self.instead,
             in_turn: self.in_turn,
+            passed: self.native.as_ref().map(logs::keep_passed).transpose()?,
         };
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let reports = run_all(&plan, bootable, self.jobs.unwrap_or(cpus))?;

@@ -103,6 +103,11 @@ impl Results {
         once.filter(|(name, _)| self.get(name) == Some(&Outcome::Passed))
     }
 
+    /// Names of those that passed.
+    pub(super) fn passed(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter(|(_, outcome)| **outcome == Outcome::Passed).map(|(name, _)| name)
+    }
+
     /// Names of those that failed.
     pub(super) fn failed(&self) -> impl Iterator<Item = &str> {
         self.iter().filter(|(_, outcome)| **outcome == Outcome::Failed).map(|(name, _)| name)

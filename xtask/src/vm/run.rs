@@ -31,6 +31,9 @@ const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
 /// Tells them which of how many it is, where those that one kernel is enough for are dealt out.
 const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
 
+/// Names a file with the tests that passed on the machine's own kernel.
+const PASSED_VARIABLE: &str = "KCHAOS_LAB_PASSED";
+
 /// Has a test that fails run once more; the results tell which passed then.
 pub(crate) const AGAIN_VARIABLE: &str = "KCHAOS_TEST_AGAIN";
 
@@ -56,6 +59,8 @@ pub(super) struct Plan {
     pub(super) instead: Option<String>,
     /// Whether tests that one kernel is enough for are run on one.
     pub(super) in_turn: bool,
+    /// Where it stands which of those have passed on the machine's own kernel.
+    pub(super) passed: Option<PathBuf>,
 }
 
 /// What came of one kernel.
@@ -115,6 +120,7 @@ impl Plan {
         let modules = bootable.modules.as_deref();
         let folders = [root(), target_dir()].into_iter().chain(self.programs.folders());
         let turn = self.in_turn.then(|| (TURN_VARIABLE, kernel.turn()));
+        let passed = self.passed.as_ref().map(|path| (PASSED_VARIABLE, path.display().to_string()));
         let variables = [
             (KCHAOS_VARIABLE, kchaos),
             (KERNEL_VARIABLE, kernel.name().to_owned()),
@@ -123,7 +129,7 @@ impl Plan {
         Guest {
             modules,
             folders: folders.chain(modules.map(PathBuf::from)).collect(),
-            variables: variables.into_iter().chain(turn).collect(),
+            variables: variables.into_iter().chain(turn).chain(passed).collect(),
             steps,
         }
     }
