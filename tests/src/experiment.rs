@@ -26,11 +26,11 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EXPERIMENT: experiment_with_loss_fails_its_gate, experiment_counts_what_victims_did;
+        EXPERIMENT: experiment_counts_what_victims_did;
         EXPERIMENT on one kernel: experiment_with_harmless_loss_passes, experiment_that_never_fires_is_invalid,
             experiment_that_is_interrupted_is_aborted, experiment_with_two_faults_does_both,
             experiment_with_pulses_is_held_to_what_came_while_they_were_on,
-            experiment_loses_then_corrupts_then_duplicates;
+            experiment_loses_then_corrupts_then_duplicates, experiment_with_loss_fails_its_gate;
         EXPERIMENT on any kernel: experiment_with_a_broken_spec_changes_nothing
     ]
 }

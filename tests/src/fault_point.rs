@@ -25,13 +25,13 @@ const WATCHDOG: Duration = Duration::from_secs(5);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        TCX: killed_at_every_step_of_a_tcx_injection;
-        CLSACT: killed_at_every_step_of_a_clsact_injection;
         HOLD_TCX on one kernel: killed_at_every_step_of_a_delay_by_tcx;
         HOLD on one kernel: killed_at_every_step_of_a_delay_by_clsact;
         HOLD_INGRESS_TCX on one kernel: killed_at_every_step_of_a_delay_on_ingress_by_tcx;
         HOLD_INGRESS on one kernel: killed_at_every_step_of_a_delay_on_ingress_by_clsact;
-        NETEM on one kernel: killed_at_every_step_of_a_delay_by_netem
+        NETEM on one kernel: killed_at_every_step_of_a_delay_by_netem;
+        TCX on one kernel: killed_at_every_step_of_a_tcx_injection;
+        CLSACT on one kernel: killed_at_every_step_of_a_clsact_injection
     ]
 }
 

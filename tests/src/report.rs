@@ -13,8 +13,8 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: kernel_log_shows_each_loss;
-        EGRESS on any kernel: status_shows_what_is_running
+        EGRESS on any kernel: status_shows_what_is_running;
+        EGRESS on one kernel: kernel_log_shows_each_loss
     ]
 }
 

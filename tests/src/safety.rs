@@ -25,15 +25,14 @@ pub const LEASE: Duration = Duration::from_millis(3_500);
 pub fn tests() -> Vec<Test> {
     tests![
         TCX: sigkill_ends_loss_within_the_lease;
-        EGRESS: sigstop_ends_loss_within_the_lease, a_hung_run_loop_ends_loss_within_two_leases,
-            rollback_is_done_before_exit_on_sigint;
         EGRESS on one kernel: rollback_is_done_before_exit_on_sigterm, rollback_is_done_before_exit_on_stop,
             rollback_is_done_before_exit_on_the_deadline, stop_ends_a_controller_that_does_not_answer,
-            loss_that_never_fires_is_invalid;
+            loss_that_never_fires_is_invalid, sigstop_ends_loss_within_the_lease,
+            a_hung_run_loop_ends_loss_within_two_leases, rollback_is_done_before_exit_on_sigint;
         CLSACT: sigkill_of_a_clsact_injection_is_cleaned_up_by_the_watchdog;
-        INGRESS: sigkill_ends_loss_on_ingress;
         CLSACT on one kernel: sweep_and_the_watchdog_do_not_get_into_each_others_way,
-            a_clsact_injection_leaves_the_device_as_it_was
+            a_clsact_injection_leaves_the_device_as_it_was;
+        INGRESS on one kernel: sigkill_ends_loss_on_ingress
     ]
 }
 

@@ -41,17 +41,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        SLEEP: a_call_takes_as_long_as_asked, a_hundred_sleep_at_once, a_target_that_is_killed_wakes,
+        SLEEP: a_call_takes_as_long_as_asked, a_target_that_is_killed_wakes,
             a_signal_that_is_handled_does_not_shorten_a_delay,
-            a_target_is_killed_after_a_signal_that_it_handles, everybody_wakes_when_the_daemon_is_killed,
-            everybody_wakes_when_the_controller_is_killed,
+            a_target_is_killed_after_a_signal_that_it_handles, everybody_wakes_when_the_controller_is_killed,
             everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped,
             a_link_ends_while_somebody_sleeps, everything_ends_while_somebody_sleeps, nothing_remains;
-        SLEEP_SYSCALL: a_system_call_takes_as_long_as_asked, a_system_call_is_delayed_at_its_entry;
+        SLEEP_SYSCALL: a_system_call_takes_as_long_as_asked;
         SLEEP on one kernel: a_short_delay_keeps_the_processor_busy, nobody_sleeps_longer_than_the_caps_allow,
             more_at_once_than_allowed_are_not_delayed, a_target_that_is_asked_to_end_wakes,
             everybody_wakes_when_the_keeper_is_killed, everybody_wakes_when_the_inert_process_is_killed,
-            everybody_wakes_when_the_daemon_is_stopped, those_who_wake_others_are_never_delayed
+            everybody_wakes_when_the_daemon_is_stopped, those_who_wake_others_are_never_delayed,
+            a_hundred_sleep_at_once, everybody_wakes_when_the_daemon_is_killed;
+        SLEEP_SYSCALL on one kernel: a_system_call_is_delayed_at_its_entry
     ]
 }
 

@@ -30,14 +30,14 @@ const SEGMENT_BYTES: u64 = 1460;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        VLAN: loss_at_a_vlan;
         TUN: loss_at_a_device_without_link_layer;
-        FIREWALL: loss_comes_after_the_senders_firewall_and_before_the_receivers;
         EGRESS on one kernel: loss_spares_the_loopback_device, loss_of_small_frames_and_fragments,
             loss_of_single_segments;
         BRIDGE on one kernel: loss_at_a_bridge;
         NAT on one kernel: loss_in_front_of_address_translation;
-        FIREWALL on one kernel: loss_leaves_marks_alone
+        FIREWALL on one kernel: loss_leaves_marks_alone,
+            loss_comes_after_the_senders_firewall_and_before_the_receivers;
+        VLAN on one kernel: loss_at_a_vlan
     ]
 }
 

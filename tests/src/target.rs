@@ -17,10 +17,9 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: a_child_started_later_is_hit;
         EGRESS on one kernel: targets_at_two_depths_are_both_hit, a_process_stands_for_its_cgroup,
             protected_targets_can_be_insisted_on, a_cgroup_made_later_below_the_target_is_hit,
-            a_cgroup_beside_the_target_is_spared;
+            a_cgroup_beside_the_target_is_spared, a_child_started_later_is_hit;
         EGRESS on any kernel: protected_targets_are_refused_by_name, the_root_and_our_own_cgroup_are_refused,
             targets_that_are_not_there_are_refused, overlapping_groups_are_refused,
             a_target_is_asked_at_its_own_address

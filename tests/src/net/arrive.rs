@@ -38,22 +38,21 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        HOLD_INGRESS: delay_of_50_ms_on_ingress, delay_on_ingress_leaves_the_namespace_as_it_was,
-            sigkill_ends_delay_on_ingress_and_the_watchdog_removes_the_ifb;
+        HOLD_INGRESS: delay_of_50_ms_on_ingress, sigkill_ends_delay_on_ingress_and_the_watchdog_removes_the_ifb;
         HOLD_INGRESS on one kernel: delay_jitter_on_ingress_keeps_the_order, delay_on_ingress_of_each_copy,
             rate_on_ingress_holds_for_bulk_tcp_and_spares_a_neighbour,
             reorder_on_ingress_lets_each_fifth_overtake, delay_of_50_ms_on_ingress_in_ipv6,
             delay_on_ingress_spares_a_neighbour, delay_both_ways_adds_up, rate_of_1_mbit_on_ingress,
             sigkill_of_a_delay_on_ingress_by_clsact_loses_nothing,
             what_is_held_back_on_ingress_arrives_after_the_end,
-            delay_on_ingress_is_seen_by_clsact_filters_before_it;
+            delay_on_ingress_is_seen_by_clsact_filters_before_it,
+            delay_on_ingress_leaves_the_namespace_as_it_was;
         HOLD_INGRESS on one kernel: delay_on_ingress_can_be_limited_to_a_port,
             delay_on_ingress_in_a_dry_run_is_only_counted, delay_jitter_on_ingress_may_change_the_order,
             delay_on_ingress_is_planned_as_a_change, delays_on_ingress_of_two_injections_are_refused,
             rate_of_1_mbit_on_ingress_in_ipv6, rate_both_ways_is_a_wire_each_way;
-        HOLD_INGRESS_TCX: without_its_ifb_a_delay_on_ingress_loses_nothing;
         HOLD_INGRESS_TCX on one kernel: delay_on_ingress_is_seen_by_tcx_programs_before_it,
-            delay_on_ingress_fails_without_link_layer;
+            delay_on_ingress_fails_without_link_layer, without_its_ifb_a_delay_on_ingress_loses_nothing;
         HOLD_INGRESS_NETEM on one kernel: delay_on_ingress_keeps_bulk_tcp_as_fast_as_netem;
         HOLD_INGRESS_TUN on one kernel: delay_on_ingress_without_link_layer_by_clsact
     ]

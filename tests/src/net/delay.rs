@@ -39,8 +39,7 @@ pub(super) const WATCHDOG: Duration = Duration::from_secs(5);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        HOLD: delay_of_50_ms_on_egress, delay_leaves_the_device_as_it_was,
-            sigkill_ends_delay_and_the_watchdog_removes_fq;
+        HOLD: delay_of_50_ms_on_egress, sigkill_ends_delay_and_the_watchdog_removes_fq;
         HOLD on one kernel: delay_of_half_of_the_packets, delay_can_be_limited_to_a_port,
             delay_in_a_dry_run_is_only_counted, delay_jitter_may_change_the_order,
             delay_jitter_has_its_distribution, delay_with_a_seed_is_the_same_again,
@@ -48,7 +47,7 @@ pub fn tests() -> Vec<Test> {
             delay_and_loss_of_two_injections_add_up, sigstop_ends_delay_within_the_lease, delay_and_rate_add_up,
             delays_add_up, delay_of_50_ms_on_egress_in_ipv6, delay_spares_a_neighbour,
             delay_jitter_keeps_the_order, delay_by_clsact_leaves_marks_alone, delay_uses_an_fq_as_it_is,
-            what_is_held_back_arrives_after_the_end;
+            what_is_held_back_arrives_after_the_end, delay_leaves_the_device_as_it_was;
         HOLD_TCX on one kernel: delay_by_tcx_leaves_marks_alone;
         HOLD_NETEM on one kernel: delay_keeps_bulk_tcp_as_fast_as_netem
     ]

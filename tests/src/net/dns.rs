@@ -30,12 +30,12 @@ const REFUSED: u8 = 5;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: dns_says_nxdomain, dns_of_the_longest_name;
+        EGRESS: dns_says_nxdomain;
         EGRESS on one kernel: dns_says_servfail, dns_says_refused, dns_has_no_record_of_a_kind_not_forged,
             dns_drops_queries, dns_matches_names_at_their_labels, dns_below_a_name_only,
             dns_spares_other_ports_and_allowed_peers, dns_spares_what_is_no_single_question,
             dns_over_tcp_is_dropped_or_not, dns_in_a_dry_run_is_only_counted, dns_hits_each_second_query,
-            dns_forges_addresses, dns_spares_a_neighbour
+            dns_forges_addresses, dns_spares_a_neighbour, dns_of_the_longest_name
     ]
 }
 

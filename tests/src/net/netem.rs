@@ -32,15 +32,15 @@ const NETEM: &str = "--mechanism netem";
 
 pub fn tests() -> Vec<Test> {
     tests![
-        NETEM: netem_delays_by_50_ms, netem_leaves_the_device_as_it_was,
-            sigkill_ends_netem_and_the_watchdog_removes_it;
+        NETEM: netem_delays_by_50_ms, sigkill_ends_netem_and_the_watchdog_removes_it;
         NETEM on one kernel: netem_delays_by_50_ms_in_ipv6, netem_spares_what_a_pattern_spares,
             netem_jitter_keeps_the_order, netem_jitter_may_change_the_order, netem_jitter_has_its_distribution,
             netem_rate_of_1_mbit_in_ipv6, netem_rate_is_for_each_target, netem_rate_lets_a_burst_go_at_once,
             netem_rate_loses_what_would_wait_too_long, netem_reorder_lets_each_fifth_overtake,
             netem_does_not_replace_a_root_qdisc_of_somebody, what_netem_holds_back_arrives_after_the_end,
             netem_spares_a_neighbour, netem_keeps_bulk_tcp_as_fast_as_it_is_alone, netem_rate_of_1_mbit,
-            netem_leaves_priorities_of_others_alone, netem_alone_delays_nothing;
+            netem_leaves_priorities_of_others_alone, netem_alone_delays_nothing,
+            netem_leaves_the_device_as_it_was;
         NETEM_VLAN on one kernel: netem_delays_once_at_a_vlan
     ]
 }

@@ -24,9 +24,9 @@ const LATE_S: f64 = 0.2;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_in_pulses_comes_and_goes;
         EGRESS on one kernel: loss_on_a_ramp_grows, loss_after_a_delay_is_not_said_to_have_fired_before,
-            a_dead_controller_begins_no_pulse, sigkill_in_a_pulse_ends_loss_within_the_lease
+            a_dead_controller_begins_no_pulse, sigkill_in_a_pulse_ends_loss_within_the_lease,
+            loss_in_pulses_comes_and_goes
     ]
 }
 

@@ -22,8 +22,8 @@ const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_spares_by_default_what_must_be_reachable;
-        EGRESS on one kernel: loss_of_nothing_but_what_is_spared_is_refused, plan_lists_what_is_spared
+        EGRESS on one kernel: loss_of_nothing_but_what_is_spared_is_refused, plan_lists_what_is_spared,
+            loss_spares_by_default_what_must_be_reachable
     ]
 }
 

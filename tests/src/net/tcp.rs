@@ -21,8 +21,8 @@ pub const PROBES: u32 = 3;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_makes_tcp_retransmit_and_spares_a_neighbour;
-        TCX: loss_is_silent_where_a_drop_is_not
+        TCX: loss_is_silent_where_a_drop_is_not;
+        EGRESS on one kernel: loss_makes_tcp_retransmit_and_spares_a_neighbour
     ]
 }
 

@@ -15,9 +15,10 @@ const PACKETS: u64 = 4_000;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_of_30_percent_on_egress, loss_of_everything_on_egress;
+        EGRESS: loss_of_everything_on_egress;
         EGRESS on one kernel: loss_of_nothing_on_egress, loss_of_1_percent_on_egress,
-            loss_is_told_to_the_sender_if_asked_for, loss_is_not_told_to_the_sender;
+            loss_is_told_to_the_sender_if_asked_for, loss_is_not_told_to_the_sender,
+            loss_of_30_percent_on_egress;
         INGRESS: loss_of_everything_on_ingress;
         INGRESS on one kernel: loss_of_30_percent_on_ingress
     ]
