@@ -217,8 +217,8 @@ pub static NET: NetConfig = NetConfig::NONE;
 #[unsafe(no_mangle)]
 pub static BY_SEGMENT: u64 = 0;
 
-/// Whether any rule names paths. Where none does, the verifier removes what reads them: 19 in 20 of the instructions
-/// that it walks through for a program of calls.
+/// Whether any rule names paths. Where none does, the verifier removes what reads them: for `call_hook` at `file_open` it
+/// walks through 7,153 instructions then, and else through 317,099 (Linux 6.12).
 #[unsafe(no_mangle)]
 pub static BY_PATH: u32 = 0;
 
