@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How many are shown.
-const SHOWN: usize = 25;
+const SHOWN: usize = 5;
 
 static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 

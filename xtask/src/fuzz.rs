@@ -15,6 +15,8 @@ use crate::{
     toolchain,
 };
 
+/// For how long each is run if nobody says otherwise.
+pub(crate) const SECONDS: u32 = 10;
 /// How long a target may take in addition to its time, to start and to end.
 const GRACE: Duration = Duration::from_secs(60);
 /// How long one input may take, in seconds, and how much memory; more is a finding.
@@ -32,7 +34,7 @@ const MORE_SEEDS: [(&str, &str); 2] = [("spec", "examples"), ("spec", "chaos-use
 #[derive(Debug, clap::Args)]
 pub(crate) struct FuzzArgs {
     /// How long each is run.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = SECONDS)]
     seconds: u32,
     /// Only this one.
     target: Option<String>,

@@ -46,14 +46,15 @@ impl Call {
             let file = argument(ctx, 0);
             return Self { file, text: 0, path: path_of(file), writes };
         }
+        // Its file would be looked up for the path alone.
+        if entry.path != 0 && global(&BY_PATH) == 0 {
+            return Self { file: NO_DESCRIPTOR, text: 0, path: 0, writes };
+        }
         let number = task.argument(entry.fd) as u32;
         let file = if entry.fd == 0 || number == AT_FDCWD { 0 } else { task.file(number) };
         if entry.path == 0 {
             let own = if entry.fd == 0 { NO_DESCRIPTOR } else { file };
             return Self { file: own, text: 0, path: path_of(file), writes };
-        }
-        if global(&BY_PATH) == 0 {
-            return Self { file: NO_DESCRIPTOR, text: 0, path: 0, writes };
         }
         let text = task.argument(entry.path);
         let (text, path) = match first(text) {
