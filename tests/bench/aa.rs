@@ -7,19 +7,17 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::Ordering,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use chaos_common::random;
-use kchaos::{judge::quantile::t, target::Netns};
+use kchaos::target::Netns;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    judged,
+    attached, judged,
     lab::{Cgroup, within},
     toy::{
         Networks, address,
@@ -28,26 +26,18 @@ use super::{
 };
 
 const HTTP: u16 = 8080;
-const REDIS: u16 = 6379;
+pub const REDIS: u16 = 6379;
 /// The server by the name under which Debian's redis-tools have it: what it is depends on what it is called.
 const REDIS_PROGRAM: &str = "redis-check-rdb";
 /// Requests to each server in an ordinary second.
 const PER_S: f64 = 300.0;
 /// How long nothing is done to them. `KCHAOS_BENCH_AA_S` says otherwise, 0 that this part is left out.
 const QUIET_S: u64 = 420;
-/// Of blocks with kchaos and blocks without.
-const PAIRS: usize = 16;
-const BLOCK: Duration = Duration::from_secs(3);
-/// What is left out at a block's start, which comes after kchaos has loaded its programs, or ended: both take as much of the
-/// processors as there is.
-const SETTLE: Duration = Duration::from_secs(1);
-/// Enough for a Redis that has one processor; more would only wait for each other.
-const CONNECTIONS: usize = 2;
 
 /// The servers, in both groups.
-struct Servers {
-    networks: Networks,
-    cgroups: [Cgroup; 2],
+pub struct Servers {
+    pub networks: Networks,
+    pub cgroups: [Cgroup; 2],
     folder: TempDir,
     _servers: Vec<Server>,
 }
@@ -96,7 +86,7 @@ impl Servers {
     }
 }
 
-fn at(side: usize, port: u16) -> SocketAddr {
+pub fn at(side: usize, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(address(side)), port)
 }
 
@@ -136,7 +126,7 @@ fn nginx(folder: &Path) -> anyhow::Result<Command> {
 pub fn bench() -> anyhow::Result<()> {
     let servers = Servers::start()?;
     nothing_is_done(&servers)?;
-    being_attached(&servers)
+    attached::bench(&servers)
 }
 
 const GATES: &str = "{ metric: net.rx_packets, within: 10% }, { metric: syscalls.per_packet, within: 5% }, \
@@ -200,112 +190,4 @@ fn line(gate: &Value) -> String {
         power("half_width").map_or_else(|| "-".into(), |half| format!("{:.2} %", half * 100.0)),
         power("of_margin").map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0)),
     )
-}
-
-/// What is attached meanwhile.
-struct Attached {
-    name: &'static str,
-    /// Arguments of `kchaos inject`.
-    words: &'static [&'static str],
-    /// Which side it is for.
-    side: usize,
-}
-
-const DRY_LOSS: &[&str] = &["loss", "--percent", "100", "--allow-defaults", "false", "--dry-run"];
-const MEASURED: usize = 1;
-const OTHER: usize = 0;
-
-/// The second tells what there is beside the judging: kchaos runs, and its program is at a device of somebody else.
-const ATTACHED: [Attached; 4] = [
-    Attached { name: "loss, dry: each packet is judged", words: DRY_LOSS, side: MEASURED },
-    Attached { name: "the same for the other Redis: none is", words: DRY_LOSS, side: OTHER },
-    Attached {
-        name: "loss of 0 %: each packet is judged",
-        words: &["loss", "--percent", "0"],
-        side: MEASURED,
-    },
-    Attached {
-        name: "errno on write, dry: each write is judged",
-        words: &["errno", "--syscalls", "write", "--error", "EIO", "--dry-run"],
-        side: MEASURED,
-    },
-];
-
-/// Pairs of blocks in an order that is drawn, attached and not.
-fn being_attached(servers: &Servers) -> anyhow::Result<()> {
-    let client = Client { to: at(MEASURED, REDIS), asks: Asks::Redis, wander: Wander::new(1.0, SEED) };
-    let load = Load::saturating(&servers.networks.outside, vec![client; CONNECTIONS]);
-    thread::sleep(Duration::from_secs(2));
-    println!(
-        "a Redis that has all it can do, attached against detached ({PAIRS} pairs of {} s)",
-        BLOCK.as_secs()
-    );
-    for (stream, Attached { name, words, side }) in (0..).zip(ATTACHED) {
-        let target = servers.cgroups[side].target();
-        let words = [&["inject"][..], words, &["--on", &target, "--for", "90s", "--json"]].concat();
-        if let Err(error) = judged::Running::inject(&servers.networks.outside, &words) {
-            println!("  {name:<44} not on this kernel: {error}");
-            continue;
-        }
-        let mut pairs = vec![];
-        for pair in 0..PAIRS {
-            let attached_first = random::draw(SEED, stream, pair as u64) & 1 == 0;
-            let block = |attached: bool| -> anyhow::Result<Done> {
-                let inject = || judged::Running::inject(&servers.networks.outside, &words);
-                let _kchaos = attached.then(inject).transpose()?;
-                Done::of(&load, &servers.cgroups[MEASURED])
-            };
-            let [first, second] = [block(attached_first)?, block(!attached_first)?];
-            pairs.push(if attached_first { [first, second] } else { [second, first] });
-        }
-        let rates: Vec<f64> = pairs.iter().map(|[_, detached]| detached.per_s).collect();
-        println!("  {name:<44} {:.0} answers/s detached", super::median(&rates));
-        for (what, of) in [
-            ("answers per second", (|done| done.per_s) as fn(&Done) -> f64),
-            ("CPU time per answer", |done| done.cpu_us),
-        ] {
-            let ratios: Vec<f64> =
-                pairs.iter().map(|[attached, detached]| (of(attached) / of(detached)).ln()).collect();
-            let [ratio, low, high] = interval(&ratios).map(|log| log.exp_m1() * 100.0);
-            let shown =
-                if low > -2.0 && high < 2.0 { "within ±2 %" } else { "not shown to be within ±2 %" };
-            println!("    {what:<20} {ratio:+.2} % [{low:+.2}, {high:+.2}] attached: {shown}");
-        }
-    }
-    Ok(())
-}
-
-/// What came of a block.
-struct Done {
-    /// Answers in a second.
-    per_s: f64,
-    /// What each took of a processor, which a machine that does other things too leaves alone.
-    cpu_us: f64,
-}
-
-impl Done {
-    fn of(load: &Load, cgroup: &Cgroup) -> anyhow::Result<Self> {
-        thread::sleep(SETTLE);
-        let now = || anyhow::Ok((load.answered.load(Ordering::Relaxed) as f64, cpu_us(cgroup)?));
-        let (begin, before) = (Instant::now(), now()?);
-        thread::sleep(BLOCK);
-        let after = now()?;
-        let answers = after.0 - before.0;
-        Ok(Self { per_s: answers / begin.elapsed().as_secs_f64(), cpu_us: (after.1 - before.1) / answers })
-    }
-}
-
-fn cpu_us(cgroup: &Cgroup) -> anyhow::Result<f64> {
-    let text = fs::read_to_string(cgroup.dir.join("cpu.stat"))?;
-    let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
-    Ok(usage.context("no usage in cpu.stat")?.parse()?)
-}
-
-/// The mean and its 90 % interval.
-fn interval(values: &[f64]) -> [f64; 3] {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = t(0.95, n - 1.0) * (variance / n).sqrt();
-    [mean, mean - half, mean + half]
 }

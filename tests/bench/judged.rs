@@ -12,9 +12,6 @@ use anyhow::{Context, ensure};
 use kchaos::target::Netns;
 use nix::{sys::signal::Signal, unistd::Pid};
 
-/// For a machine that is busy with what is measured to load everything.
-const ON_WITHIN: Duration = Duration::from_secs(90);
-
 /// `KCHAOS_BIN`, or what was built beside this program.
 pub fn program() -> anyhow::Result<PathBuf> {
     if let Some(path) = env::var_os("KCHAOS_BIN") {
@@ -43,25 +40,7 @@ pub fn run(netns: &Netns, words: &[&str], within: Duration) -> anyhow::Result<(O
 }
 
 /// A kchaos that goes on until this goes; it is told to end, and waited for.
-pub struct Running(Child);
-
-impl Running {
-    /// Starts it, and waits until it says that its fault is on.
-    pub fn inject(netns: &Netns, words: &[&str]) -> anyhow::Result<Self> {
-        let said = tempfile::NamedTempFile::new()?;
-        let mut command = Command::new(program()?);
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.reopen()?);
-        let mut running = Self(netns.run(|| command.spawn())?.context("starting kchaos")?);
-        let deadline = Instant::now() + ON_WITHIN;
-        let text = || std::fs::read_to_string(said.path()).unwrap_or_default();
-        while !text().contains("Ctrl-C ends it") {
-            let ended = running.0.try_wait()?;
-            ensure!(ended.is_none() && Instant::now() < deadline, "the fault is not on: {}", text());
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(running)
-    }
-}
+struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -2,6 +2,7 @@
 //! round, so that a machine whose speed drifts is fair to all of them; medians are quoted.
 
 mod aa;
+mod attached;
 mod calling;
 mod delay;
 mod echo;
@@ -161,6 +162,7 @@ impl BenchCgroup {
             group: Group::Experiment,
             target: self.target.clone(),
             cgroup: self.hierarchy.cgroup(&self.target, path)?,
+            image: None,
             namespaces,
             ring: None,
         };

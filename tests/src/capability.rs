@@ -24,55 +24,23 @@ use crate::{
     Test,
     controller::{self, exit},
     lab::Cgroup,
-    need::Need,
-    select::Kernels,
+    tests,
 };
 
 /// System calls' entry points begin so.
 const SYSCALL_PREFIX: &str = if cfg!(target_arch = "aarch64") { "__arm64_sys_" } else { "__x64_sys_" };
 
-const ROOT: &[Need] = &[Need::Root];
-const SECURITY: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSecurity)];
-const LSM: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm)];
-const FENTRY: &[Need] = &[Need::Root, Need::Kernel(Capability::Fentry)];
-const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
-
 pub fn tests() -> Vec<Test> {
-    let test = |name, needs, run| Test {
-        name: crate::name(module_path!(), name),
-        needs,
-        kernels: Kernels::Each,
-        run,
-    };
-    vec![
-        test("doctor_tries_everything_and_leaves_nothing", ROOT, doctor_tries_everything_and_leaves_nothing),
-        test(
-            "a_probe_that_was_killed_is_cleaned_up_after",
-            ROOT,
-            a_probe_that_was_killed_is_cleaned_up_after,
-        ),
-        test("security_hook_fails_for_one_cgroup_only", SECURITY, security_hook_fails_for_one_cgroup_only),
-        test("lsm_hook_fails_for_one_cgroup_only", LSM, lsm_hook_fails_for_one_cgroup_only),
-        test(
-            "sleepable_lsm_hook_fails_for_one_cgroup_only",
-            LSM,
-            sleepable_lsm_hook_fails_for_one_cgroup_only,
-        ),
-        test("a_functions_entry_is_watched", FENTRY, a_functions_entry_is_watched),
-        test("a_functions_end_is_watched", FENTRY, a_functions_end_is_watched),
-        test("a_security_hook_takes_nothing_sleepable", SECURITY, a_security_hook_takes_nothing_sleepable),
-        test("system_call_fails_for_one_cgroup_only", SYSCALL, system_call_fails_for_one_cgroup_only),
-        test(
-            "a_function_with_other_arguments_is_refused",
-            SECURITY,
-            a_function_with_other_arguments_is_refused,
-        ),
-        test("a_function_that_is_not_there_is_named", SECURITY, a_function_that_is_not_there_is_named),
-        test(
-            "a_function_that_must_not_be_changed_is_refused",
-            SECURITY,
-            a_function_that_must_not_be_changed_is_refused,
-        ),
+    tests![
+        ROOT: doctor_tries_everything_and_leaves_nothing;
+        SECURITY: security_hook_fails_for_one_cgroup_only;
+        LSM: lsm_hook_fails_for_one_cgroup_only, sleepable_lsm_hook_fails_for_one_cgroup_only;
+        FENTRY: a_functions_entry_is_watched, a_functions_end_is_watched;
+        SYSCALL: system_call_fails_for_one_cgroup_only;
+        ROOT on one kernel: a_probe_that_was_killed_is_cleaned_up_after;
+        SECURITY on one kernel: a_security_hook_takes_nothing_sleepable,
+            a_function_with_other_arguments_is_refused, a_function_that_is_not_there_is_named,
+            a_function_that_must_not_be_changed_is_refused
     ]
 }
 

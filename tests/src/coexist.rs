@@ -21,15 +21,13 @@ const OTHERS: u64 = 30;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        TCX: tcx_program_that_came_before_sees_what_is_not_lost,
-            clsact_filter_sees_what_a_tcx_injection_does_not_lose,
-            tcx_programs_see_what_is_corrupted_and_each_copy;
-        CLSACT: clsact_filter_sees_what_a_clsact_injection_does_not_lose,
-            clsact_filter_that_came_before_survives_sigkill_and_sweep;
-        CLSACT on one kernel: clsact_filters_see_what_is_corrupted_and_each_copy,
+        TCX: tcx_program_that_came_before_sees_what_is_not_lost;
+        CLSACT: clsact_filter_sees_what_a_clsact_injection_does_not_lose;
+        CLSACT on one kernel: clsact_filter_that_came_before_survives_sigkill_and_sweep, clsact_filters_see_what_is_corrupted_and_each_copy,
             clsact_injections_on_one_device_end_each_for_itself,
             clsact_filter_that_came_later_survives_the_rollback;
-        TCX on one kernel: tcx_program_that_came_later_sees_what_is_not_lost
+        TCX on one kernel: clsact_filter_sees_what_a_tcx_injection_does_not_lose,
+            tcx_programs_see_what_is_corrupted_and_each_copy, tcx_program_that_came_later_sees_what_is_not_lost
     ]
 }
 

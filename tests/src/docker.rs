@@ -1,7 +1,7 @@
 //! A container as the target.
 
 use std::{
-    env,
+    env, fs,
     path::Path,
     process::{Command, Output, Stdio},
     sync::OnceLock,
@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use crate::{
     Test,
@@ -24,7 +25,7 @@ const SYSTEM_HOST: &str = "unix:///var/run/docker.sock";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 pub fn tests() -> Vec<Test> {
-    tests![DOCKER on any kernel: loss_hits_a_container_by_name]
+    tests![DOCKER on any kernel: loss_hits_a_container_by_name, other_images_are_worth_a_word]
 }
 
 /// A Docker daemon.
@@ -76,9 +77,8 @@ impl Daemon {
     fn import_busybox(&self, name: &str) -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let tree = folder.path().join("tree/bin");
-        std::fs::create_dir_all(&tree)?;
-        std::fs::copy("/bin/busybox", tree.join("busybox"))
-            .context("/bin/busybox (package busybox-static)")?;
+        fs::create_dir_all(&tree)?;
+        fs::copy("/bin/busybox", tree.join("busybox")).context("/bin/busybox (package busybox-static)")?;
         let tar = folder.path().join("image.tar");
         let packed = Command::new("/bin/busybox")
             .arg("tar")
@@ -100,8 +100,8 @@ struct Container {
 }
 
 impl Container {
-    fn start(daemon: &'static Daemon) -> anyhow::Result<Self> {
-        let container = Self { daemon, name: format!("kchaos-test-{}", std::process::id()) };
+    fn start(daemon: &'static Daemon, called: &str) -> anyhow::Result<Self> {
+        let container = Self { daemon, name: format!("kchaos-test-{}-{called}", std::process::id()) };
         daemon.import_busybox(&container.name)?;
         let name = container.name.as_str();
         daemon.docker(&["run", "--detach", "--name", name, name, "/bin/busybox", "sleep", "300"])?;
@@ -133,7 +133,7 @@ impl Drop for Container {
 /// The only other machine on a container's network is its gateway, which is spared unless somebody insists.
 fn loss_hits_a_container_by_name() -> anyhow::Result<()> {
     let daemon = daemon().as_ref().map_err(anyhow::Error::msg)?;
-    let container = Container::start(daemon)?;
+    let container = Container::start(daemon, "loss")?;
     let gateway = container.gateway()?;
     let before = container.answered(&gateway)?;
     ensure!(before == 3, "{before} of 3 echo requests are answered before anything is injected");
@@ -156,4 +156,30 @@ fn loss_hits_a_container_by_name() -> anyhow::Result<()> {
     ensure!(after == 3, "{after} of 3 echo requests are answered afterwards");
     let missing = controller::run("inject loss --percent 1 --on docker:kchaos-test-nobody")?;
     missing.ensure_refused(&["there is no such container"])
+}
+
+/// Each of the two has an image of its own. Nobody asks them anything, so it ends with the baseline.
+fn other_images_are_worth_a_word() -> anyhow::Result<()> {
+    let daemon = daemon().as_ref().map_err(anyhow::Error::msg)?;
+    let [one, other] = ["one", "other"].map(|called| Container::start(daemon, called));
+    let [one, other] = [one?, other?];
+    let folder = tempfile::tempdir()?;
+    let [spec, report] = ["spec.yaml", "report.json"].map(|name| folder.path().join(name));
+    let text = format!(
+        "version: 1\nname: images\ngroups: {{ control: 'docker:{}', experiment: 'docker:{}' }}\n\
+         steady_state: {{ gates: [{{ metric: net.tx_packets, decrease: 30% }}] }}\n\
+         faults: [{{ loss: {{ percent: 100% }} }}]\n\
+         run: {{ design: hold, baseline: 5s, inject: 5s, recover: 5s }}\n",
+        one.name, other.name
+    );
+    fs::write(&spec, text)?;
+    let ended = controller::run(&format!("run {} --json {}", spec.display(), report.display()))?;
+    ended.ensure_code(exit::INVALID)?;
+    let report: Value = serde_json::from_slice(&fs::read(&report)?)?;
+    let preflight = report["preflight"].as_array().context("no preflight")?;
+    let alike = preflight.iter().find(|finding| finding["check"] == "alike").context("nothing of images")?;
+    let detail = alike["detail"].as_str().unwrap_or_default();
+    let expected = format!("image is {} in the control group and {} in the", one.name, other.name);
+    ensure!(detail.contains(&expected) && alike["ok"] == false && alike["refuses"] == false, "{alike:#}");
+    Ok(())
 }

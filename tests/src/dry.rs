@@ -21,8 +21,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: dry_loss_counts_and_loses_nothing;
-        EGRESS on one kernel: dry_loss_leaves_limits_as_they_were, dry_loss_may_end_by_itself;
+        EGRESS on one kernel: dry_loss_counts_and_loses_nothing, dry_loss_leaves_limits_as_they_were, dry_loss_may_end_by_itself;
         HOLD on one kernel: dry_delay_holds_nothing_back
     ]
 }

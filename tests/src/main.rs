@@ -9,6 +9,7 @@ mod capability;
 mod clients;
 mod coexist;
 mod controller;
+mod deal;
 mod docker;
 mod dry;
 mod experiment;
@@ -55,7 +56,7 @@ use kchaos::kernel::{
 use libtest_mimic::Arguments;
 
 use need::Need;
-use select::Kernels;
+use select::{Kernels, Share};
 
 /// Most of the time a test waits: for a lease to end, for an experiment's phase. More at once would make them wait for one
 /// another on a small machine, and they are timed.
@@ -153,7 +154,8 @@ fn main() -> ExitCode {
         eprintln!("test {twice} is listed twice");
         return ExitCode::FAILURE;
     }
-    let trials = tests.into_iter().filter_map(|test| select::trial(test, &arguments)).collect();
+    let share = Share::of(&tests);
+    let trials = tests.into_iter().filter_map(|test| select::trial(test, &arguments, &share)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     times::show_longest();
     conclusion.exit_code()

@@ -37,6 +37,30 @@ pub enum Need {
     Kernel(Capability),
 }
 
+/// Nothing but root.
+pub const ROOT: &[Need] = &[Need::Root];
+/// To fail system calls at hooks of the security modules.
+pub const LSM: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm)];
+/// The same where BPF is none of them.
+pub const SECURITY: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSecurity)];
+/// The same where no hook is.
+pub const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
+/// The same by kprobes.
+pub const KPROBE: &[Need] = &[Need::Root, Need::Kernel(Capability::Override)];
+/// To fail what asks for memory.
+pub const MEMORY: &[Need] =
+    &[Need::Root, Need::Kernel(Capability::Lsm), Need::Kernel(Capability::FmodRetSecurity)];
+/// To watch functions of the kernel.
+pub const FENTRY: &[Need] = &[Need::Root, Need::Kernel(Capability::Fentry)];
+/// To count the calls that fail by LSM.
+pub const LSM_COUNTED: &[Need] = &[Need::Root, CALLS_TOO, Need::Kernel(Capability::Lsm)];
+/// The same where BPF is no security module.
+pub const SECURITY_COUNTED: &[Need] = &[Need::Root, CALLS_TOO, Need::Kernel(Capability::FmodRetSecurity)];
+/// The same where no hook is.
+pub const SYSCALL_COUNTED: &[Need] = &[Need::Root, CALLS_TOO, Need::Kernel(Capability::FmodRetSyscall)];
+/// The same by kprobes.
+pub const KPROBE_COUNTED: &[Need] = &[Need::Root, CALLS_TOO, Need::Kernel(Capability::Override)];
+
 /// To lose packets on their way out, whichever way that is done.
 pub const EGRESS: &[Need] = &[Need::Root, Need::Kernel(Capability::Clsact)];
 /// To lose packets on their way out by TCX.

@@ -42,13 +42,12 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        OBSERVE: observe_counts_calls_by_class_and_error, observe_times_calls_that_do_not_wait,
-            observe_counts_connections_and_resets, observe_counts_ends_and_signals,
+        OBSERVE: observe_counts_calls_by_class_and_error, observe_counts_connections_and_resets, observe_counts_ends_and_signals,
             observe_sees_who_waits_for_a_processor;
         OBSERVE on any kernel: observe_adds_up;
-        OBSERVE_MEMORY: observe_sees_memory_grow_and_oom_kills;
+        OBSERVE_MEMORY on one kernel: observe_sees_memory_grow_and_oom_kills;
         OBSERVE_BLOCK: observe_times_block_devices;
-        OBSERVE on one kernel: observe_leaves_nothing_behind;
+        OBSERVE on one kernel: observe_times_calls_that_do_not_wait, observe_leaves_nothing_behind;
         OBSERVE_LOSS on one kernel: observe_counts_retransmissions;
         OBSERVE_SOCK on one kernel: observe_tells_injected_errors_from_organic;
         OBSERVE_HOLD on one kernel: observe_sees_round_trips_grow

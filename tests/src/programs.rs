@@ -5,13 +5,10 @@ use std::fmt::Write;
 use anyhow::ensure;
 use kchaos::kernel::verify::{Outcome, verify_all};
 
-use crate::{Test, need::Need, select::Kernels};
-
-const ROOT: &[Need] = &[Need::Root];
+use crate::{Test, tests};
 
 pub fn tests() -> Vec<Test> {
-    let name = crate::name(module_path!(), "every_program_verifies");
-    vec![Test { name, needs: ROOT, kernels: Kernels::Each, run: every_program_verifies }]
+    tests![ROOT: every_program_verifies]
 }
 
 /// Prints a line for each, which the lab compares with docs/programs.md.

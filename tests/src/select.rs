@@ -1,15 +1,25 @@
 //! Which tests run here, and in which order.
 
-use std::{collections::HashSet, env, fs, sync::LazyLock, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    env, fs,
+    sync::LazyLock,
+    time::Instant,
+};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{Test, need, times};
+use crate::{
+    Test,
+    deal::Lab,
+    need::{self, Need},
+    times, turn,
+};
 
 /// The task runner's lab sets it to the name of its kernel.
 const LAB_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
-/// Where the whole lab is run, it sets it to `1/4` for the second of four kernels.
-const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
+/// Where the whole lab is run, it sets it to all of its kernels, as [`Lab::read`] reads them.
+const KERNELS_VARIABLE: &str = "KCHAOS_LAB_KERNELS";
 /// Where the machine's own kernel was tried before the lab, it names a file with the tests that passed there.
 const PASSED_VARIABLE: &str = "KCHAOS_LAB_PASSED";
 /// The task runner sets it where a test that fails is to be run once more, which it counts and lists.
@@ -28,19 +38,31 @@ pub enum Kernels {
     Any,
 }
 
-impl Kernels {
+/// What is left to this kernel of the tests that need not be run on each.
+pub struct Share {
+    /// Those of [`Kernels::InTurn`]; all of them outside of a whole run of the lab.
+    ours: Option<BTreeSet<String>>,
+}
+
+impl Share {
+    /// This kernel's.
+    pub fn of(tests: &[Test]) -> Self {
+        let variables = (env::var(KERNELS_VARIABLE), env::var(LAB_VARIABLE));
+        let (Ok(kernels), Ok(this)) = variables else { return Self { ours: None } };
+        let is_dealt = |test: &Test| test.kernels == Kernels::InTurn && !PASSED.contains(test.name.as_str());
+        Self { ours: Some(Lab::read(&kernels, this).deal(tests, is_dealt)) }
+    }
+
     /// Why a test need not run here, if so.
-    fn elsewhere(self, name: &str) -> Option<&'static str> {
-        match self {
-            Self::Each => None,
-            Self::InTurn => {
-                let turn = env::var(TURN_VARIABLE).ok()?;
-                if PASSED.contains(name) {
-                    return Some("it passed on the machine's own kernel");
-                }
-                (!is_turn(name, &turn)).then_some("another kernel's turn")
+    fn elsewhere(&self, test: &Test) -> Option<&'static str> {
+        let others = self.ours.as_ref().is_some_and(|ours| !ours.contains(&test.name));
+        match test.kernels {
+            Kernels::InTurn if others && PASSED.contains(test.name.as_str()) => {
+                Some("it passed on the machine's own kernel")
             }
-            Self::Any => env::var_os(LAB_VARIABLE).map(|_| "one kernel is enough"),
+            Kernels::InTurn if others => Some("another kernel's turn"),
+            Kernels::Any => env::var_os(LAB_VARIABLE).map(|_| "one kernel is enough"),
+            Kernels::Each | Kernels::InTurn => None,
         }
     }
 }
@@ -51,18 +73,8 @@ static PASSED: LazyLock<HashSet<String>> = LazyLock::new(|| {
     read().unwrap_or_default().lines().map(str::to_owned).collect()
 });
 
-/// Whether it is the turn of the kernel `turn` names. Names decide, so that a test stays where it was when others come.
-fn is_turn(name: &str, turn: &str) -> bool {
-    let numbers = turn.split_once('/').and_then(|(this, of)| Some((this.parse().ok()?, of.parse().ok()?)));
-    let Some((this, of)) = numbers.filter(|(_, of): &(u32, u32)| *of > 0) else { return true };
-    // FNV-1a, 32 bits.
-    let hash =
-        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (hash >> 16) % of == this
-}
-
 /// All of them, those of each family as far from one another as can be: they wait for the same things, and
-/// would wait for each other.
+/// would wait for each other. Those that are timed come last.
 pub fn spread(families: Vec<Vec<Test>>) -> Vec<Test> {
     let place = |(count, number): (usize, usize)| (number * 1_000) / count;
     let mut placed: Vec<_> = families
@@ -74,7 +86,15 @@ pub fn spread(families: Vec<Vec<Test>>) -> Vec<Test> {
         .collect();
     // Where two families meet, the smaller one has the longer tests.
     placed.sort_by_key(|(place, count, _)| (*place, *count));
-    placed.into_iter().map(|(_, _, test)| test).collect()
+    let (timed, others): (Vec<_>, Vec<_>) =
+        placed.into_iter().map(|(_, _, test)| test).partition(|test| is_timed(test.needs));
+    others.into_iter().chain(timed).collect()
+}
+
+/// Whether a test looks at how long something takes: it is about what holds packets or callers back.
+fn is_timed(needs: &[Need]) -> bool {
+    use kchaos::fault::capability::Capability::{Fq, FuseSleep, Netem};
+    [Fq, Netem, FuseSleep].iter().any(|capability| needs.contains(&Need::Kernel(*capability)))
 }
 
 /// A name that more than one of them has: what came of these could not be told apart.
@@ -93,18 +113,19 @@ fn again(name: &str, run: fn() -> anyhow::Result<()>, error: anyhow::Error) -> a
 }
 
 /// What runs a test; `None` if it need not run here, which is said.
-pub fn trial(test: Test, arguments: &Arguments) -> Option<Trial> {
-    let Test { name, needs, kernels, run } = test;
-    let chosen = !arguments.is_filtered_out(&Trial::test(name.as_str(), || Ok(())));
-    if let Some(why) = chosen.then(|| kernels.elsewhere(&name)).flatten() {
-        println!("left out {name}: {why}");
+pub fn trial(test: Test, arguments: &Arguments, share: &Share) -> Option<Trial> {
+    let chosen = !arguments.is_filtered_out(&Trial::test(test.name.as_str(), || Ok(())));
+    if let Some(why) = chosen.then(|| share.elsewhere(&test)).flatten() {
+        println!("left out {}: {why}", test.name);
         return None;
     }
+    let Test { name, needs, run, .. } = test;
     if let Some(unmet) = (chosen && !arguments.list).then(|| need::unmet(needs)).flatten() {
         println!("skipped {name}: {unmet}");
         return Some(Trial::ignorable_test(name, move || Ok(Completion::ignored_with(unmet))));
     }
     Some(Trial::test(name.clone(), move || {
+        let _turn = turn::take(is_timed(needs));
         let started = Instant::now();
         let result = run().or_else(|error| again(&name, run, error));
         times::note(name, started.elapsed());

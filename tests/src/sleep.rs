@@ -42,12 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn tests() -> Vec<Test> {
     tests![
         SLEEP: a_call_takes_as_long_as_asked, a_target_that_is_killed_wakes,
-            a_signal_that_is_handled_does_not_shorten_a_delay,
-            a_target_is_killed_after_a_signal_that_it_handles, everybody_wakes_when_the_controller_is_killed,
-            everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped,
-            a_link_ends_while_somebody_sleeps, everything_ends_while_somebody_sleeps, nothing_remains;
+            everybody_wakes_when_the_controller_is_killed, everything_ends_while_somebody_sleeps;
         SLEEP_SYSCALL: a_system_call_takes_as_long_as_asked;
-        SLEEP on one kernel: a_short_delay_keeps_the_processor_busy, nobody_sleeps_longer_than_the_caps_allow,
+        SLEEP on one kernel: a_signal_that_is_handled_does_not_shorten_a_delay,
+            a_target_is_killed_after_a_signal_that_it_handles,
+            everybody_wakes_when_the_controller_dies_and_the_daemon_is_stopped,
+            a_link_ends_while_somebody_sleeps, nothing_remains, a_short_delay_keeps_the_processor_busy, nobody_sleeps_longer_than_the_caps_allow,
             more_at_once_than_allowed_are_not_delayed, a_target_that_is_asked_to_end_wakes,
             everybody_wakes_when_the_keeper_is_killed, everybody_wakes_when_the_inert_process_is_killed,
             everybody_wakes_when_the_daemon_is_stopped, those_who_wake_others_are_never_delayed,

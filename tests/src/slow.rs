@@ -25,13 +25,12 @@ const MS: u64 = 1_000_000;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        SLEEP: slow_calls_take_as_long_as_asked, slow_at_entry_delays_the_effect,
-            everybody_wakes_when_kchaos_is_killed_in_slow, slow_disk_delays_files_under_its_paths,
-            slow_armed_dry_lets_nobody_sleep;
-        SLEEP_SYSCALL: slow_calls_that_no_hook_sees_take_as_long_as_asked, slow_at_exit_delays_the_answer,
-            slow_threads_of_a_call_without_hook_all_sleep;
+        SLEEP: slow_calls_take_as_long_as_asked;
+        SLEEP_SYSCALL: slow_calls_that_no_hook_sees_take_as_long_as_asked;
+        SLEEP_SYSCALL on one kernel: slow_at_exit_delays_the_answer, slow_threads_of_a_call_without_hook_all_sleep;
         EGRESS on any kernel: slow_beyond_its_longest_is_refused;
-        SLEEP on one kernel: slow_jitter_stays_in_its_range, slow_lets_a_hundred_sleep_at_once,
+        SLEEP on one kernel: slow_at_entry_delays_the_effect, everybody_wakes_when_kchaos_is_killed_in_slow,
+            slow_disk_delays_files_under_its_paths, slow_armed_dry_lets_nobody_sleep, slow_jitter_stays_in_its_range, slow_lets_a_hundred_sleep_at_once,
             slow_loses_what_is_beyond_its_sleepers, slow_delays_are_in_the_report_of_a_run,
             slow_leaves_nobody_stuck
     ]

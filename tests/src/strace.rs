@@ -23,12 +23,11 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        STRACE: an_errno_is_the_one_of_strace, a_signal_comes_as_strace_sends_it;
-        STRACE on one kernel: errno_when_counts_as_strace_counts;
-        STRACE_SLEEP: a_delay_at_entry_is_the_one_of_strace;
-        STRACE_SLEEP_SYSCALL: a_delay_at_exit_is_the_one_of_strace;
-        STRACE_SYSCALL: a_call_without_a_hook_fails_as_under_strace, a_retval_is_the_one_of_strace;
-        STRACE_OVERRIDE: a_retval_of_zero_is_the_one_of_strace
+        STRACE on one kernel: an_errno_is_the_one_of_strace, a_signal_comes_as_strace_sends_it, errno_when_counts_as_strace_counts;
+        STRACE_SLEEP on one kernel: a_delay_at_entry_is_the_one_of_strace;
+        STRACE_SLEEP_SYSCALL on one kernel: a_delay_at_exit_is_the_one_of_strace;
+        STRACE_SYSCALL on one kernel: a_call_without_a_hook_fails_as_under_strace, a_retval_is_the_one_of_strace;
+        STRACE_OVERRIDE on one kernel: a_retval_of_zero_is_the_one_of_strace
     ]
 }
 

@@ -30,7 +30,7 @@ const SEGMENT_BYTES: u64 = 1460;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        TUN: loss_at_a_device_without_link_layer;
+        TUN on one kernel: loss_at_a_device_without_link_layer;
         EGRESS on one kernel: loss_spares_the_loopback_device, loss_of_small_frames_and_fragments,
             loss_of_single_segments;
         BRIDGE on one kernel: loss_at_a_bridge;

@@ -1,6 +1,24 @@
 //! Tests that get in each other's way take turns.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A test's place among the others; it lasts as long as this.
+pub enum Turn {
+    /// Beside others.
+    Beside { _others: RwLockReadGuard<'static, ()> },
+    /// While no other test runs.
+    Alone { _nobody: RwLockWriteGuard<'static, ()> },
+}
+
+/// A test that looks at the time has the machine for itself: where processors are emulated, one program that starts holds all
+/// others up for longer than the delays that are looked at.
+pub fn take(alone: bool) -> Turn {
+    static ALL: RwLock<()> = RwLock::new(());
+    match alone {
+        true => Turn::Alone { _nobody: ALL.write().unwrap_or_else(PoisonError::into_inner) },
+        false => Turn::Beside { _others: ALL.read().unwrap_or_else(PoisonError::into_inner) },
+    }
+}
 
 /// For tests with programs where system calls pass, at hooks or at functions: some are timed, and at one function those
 /// of several do not get along. A kprobe's answer is lost where a program of fmod_ret or fexit is

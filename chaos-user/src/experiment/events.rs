@@ -186,7 +186,11 @@ pub fn doses(rules: &[Vec<RuleStats>], groups: &[Group]) -> Vec<Doses> {
 pub struct DoseWatch {
     rules: Vec<Dose>,
     last: Vec<Doses>,
+    fired: bool,
 }
+
+/// What reports call it.
+const DOSES: &str = "injected as planned";
 
 #[derive(Clone, Debug)]
 struct Dose {
@@ -202,7 +206,21 @@ impl DoseWatch {
     /// Over these rules, of which `now` says what they have done so far: what comes later is watched.
     pub fn new(rules: &[RuleDelivery], now: Vec<Doses>) -> Self {
         let alpha = CHANCE_OF_OVERDOSE / rules.len().max(1) as f64;
-        Self { rules: rules.iter().map(|rule| Dose::new(rule, alpha)).collect(), last: now }
+        Self { rules: rules.iter().map(|rule| Dose::new(rule, alpha)).collect(), last: now, fired: false }
+    }
+
+    /// What became of it, for the report; nothing if there is no rule.
+    pub fn evidence(&self) -> Option<GuardRecord> {
+        let fired = self.fired;
+        let record = || GuardRecord {
+            id: DOSES.into(),
+            metric: None,
+            e_value_max: None,
+            threshold: None,
+            fired,
+            reason: None,
+        };
+        (!self.rules.is_empty()).then(record)
     }
 
     /// What the rules have done by now, each counted from when they were loaded; what was seen, if that is reason to stop.
@@ -220,7 +238,8 @@ impl DoseWatch {
         let first = fired.next();
         // Every rule sees every reading.
         fired.for_each(drop);
-        first.map(|because| Fired { guard: "injected as planned".into(), because })
+        self.fired |= first.is_some();
+        first.map(|because| Fired { guard: DOSES.into(), because })
     }
 }
 
@@ -403,7 +422,9 @@ mod tests {
         let nothing = vec![[RuleStats::ZERO; 2]];
         let mut watch = DoseWatch::new(&[rule(0.05)], nothing.clone());
         assert_eq!(watch.read(&nothing), None);
+        assert!(!watch.evidence().unwrap().fired);
         let fired = watch.read(&[[RuleStats::ZERO, one]]).unwrap();
+        assert!(watch.evidence().unwrap().fired);
         assert_eq!(fired.because, "loss egress hit the control group, 1 times");
         let mut dry = DoseWatch::new(&[RuleDelivery { dry_run: true, ..rule(0.05) }], nothing);
         assert!(dry.read(&[[one, RuleStats::ZERO]]).unwrap().because.contains("count only"));

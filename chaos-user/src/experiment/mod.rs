@@ -123,10 +123,12 @@ pub async fn run<K: Kernel>(
     let asked = ask(spec, &targets)?;
     let mut oversight = Oversight::new(spec, &scope, rules.clone(), insist);
     let beside = phases::Beside { asked, oversight: Some(&mut oversight), longest: Some(spec.max_duration) };
-    let recording = phases::drive(&spec.timing.parts(), &scope, &mut injection, beside, stop, progress).await;
+    let mut recording =
+        phases::drive(&spec.timing.parts(), &scope, &mut injection, beside, stop, progress).await;
     progress(Progress::RollingBack);
     let rollback = injection.rollback();
     let mut watched = oversight.watched();
+    watched.probes = std::mem::take(&mut recording.heard);
     if recording.not_ready.is_empty() {
         watched.invariants = invariants::run_all(&spec.invariants).await;
     }

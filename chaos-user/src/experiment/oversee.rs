@@ -100,9 +100,10 @@ impl<'a> Oversight<'a> {
         let guards = self.watches.map_or_else(Vec::new, |watches| {
             let mut records: Vec<GuardRecord> = watches.guards.evidence();
             records.extend(watches.processes.evidence());
+            records.extend(watches.doses.evidence());
             records
         });
-        Watched { preflight: self.findings, guards, invariants: Vec::new() }
+        Watched { preflight: self.findings, guards, invariants: Vec::new(), probes: Vec::new() }
     }
 }
 

@@ -4,13 +4,16 @@ use std::{os::unix::fs::MetadataExt, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Stop, metric::Word, oversee::Oversight, probe::Probe};
+use super::{Stop, metric::Word, oversee::Oversight, probe::Probe, watch::BadAnswer};
 use crate::{
-    judge::verdict::{AbortReason, InvalidReason},
+    judge::{
+        names,
+        verdict::{AbortReason, InvalidReason},
+    },
     kernel::{CallReport, Injection, KernelError},
     probe::Prober,
     steady::sample::{Part, Phase, Sample},
-    target::Scope,
+    target::{Member, Scope},
 };
 
 /// How far apart readings are.
@@ -27,6 +30,8 @@ pub struct Recording {
     pub aborted: Option<AbortReason>,
     /// Why nothing was injected.
     pub not_ready: Vec<InvalidReason>,
+    /// What probes heard last that was no good answer.
+    pub heard: Vec<BadAnswer>,
 }
 
 /// What goes on beside the injection.
@@ -55,6 +60,22 @@ impl Asked<'_> {
             let ids = self.probes.iter().map(|probe| Word::new(&probe.id));
             slot.probes = ids.zip(seen).collect();
         }
+    }
+
+    /// Why the last bad answers were bad, of these targets.
+    fn heard(&self, scope: &Scope) -> Vec<BadAnswer> {
+        let of_target = |(member, whys): (&Member, Vec<Option<String>>)| {
+            let bad = |(probe, why): (&Probe, Option<String>)| {
+                Some(BadAnswer {
+                    id: probe.id.to_string(),
+                    target: member.target.to_string(),
+                    group: names::group(member.group).to_owned(),
+                    why: why?,
+                })
+            };
+            self.probes.iter().zip(whys).filter_map(bad).collect::<Vec<_>>()
+        };
+        scope.members.iter().zip(self.prober.diagnoses()).flat_map(of_target).collect()
     }
 }
 
@@ -98,6 +119,7 @@ pub async fn drive<I: Injection>(
         // An error here means that the fault ends with its lease; the rollback reports it.
         let _ = run.injection.disarm();
     }
+    run.recording.heard = run.beside.asked.as_ref().map_or_else(Vec::new, |asked| asked.heard(scope));
     match run.injection.calls() {
         Ok(calls) => run.recording.calls = calls,
         Err(error) => {

@@ -124,14 +124,18 @@ pub fn dry_rules(
     names.iter().zip(stats).map(|(name, stats)| DryRule { name: name.clone(), stats }).collect()
 }
 
-/// What the files of all targets say.
+/// What is known of all targets: what their files say, and what containers are made of.
 pub fn members(scope: &Scope) -> Vec<MemberFacts> {
     let facts = |member: &Member| MemberFacts {
         group: member.group,
         target: member.target.to_string(),
-        facts: limits_of(&member.cgroup.dir),
+        facts: limits_of(&member.cgroup.dir).into_iter().chain(image(member)).collect(),
     };
     scope.members.iter().map(facts).collect()
+}
+
+fn image(member: &Member) -> Option<(String, String)> {
+    Some(("image".to_owned(), member.image.clone()?))
 }
 
 /// Everything that is looked at.
@@ -221,7 +225,7 @@ fn alike(members: &[MemberFacts]) -> Vec<Finding> {
     };
     let found: Vec<_> = values.iter().filter_map(differ).collect();
     match found.is_empty() && !values.is_empty() {
-        true => vec![Finding::fine(Looked::Alike, "the groups have the same limits")],
+        true => vec![Finding::fine(Looked::Alike, "what is known of the groups is the same")],
         false => found,
     }
 }

@@ -173,6 +173,19 @@ pub struct GuardRecord {
     pub reason: Option<String>,
 }
 
+/// Why a probe's last bad answer was one.
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct BadAnswer {
+    /// The probe, as the spec has it.
+    pub id: String,
+    /// Whom it asked.
+    pub target: String,
+    /// Which group that is in.
+    pub group: String,
+    /// Such as `connection refused`.
+    pub why: String,
+}
+
 /// What became of an invariant.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct InvariantRecord {

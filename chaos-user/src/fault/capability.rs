@@ -222,6 +222,11 @@ impl Capabilities {
         self.probed.iter().any(|probed| probed.capability == capability && probed.missing_because.is_none())
     }
 
+    /// What the kernel said when it was tried, if it has it not.
+    pub fn missing_because(&self, capability: Capability) -> Option<&str> {
+        self.probed.iter().find(|probed| probed.capability == capability)?.missing_because.as_deref()
+    }
+
     /// Whether a function is there that was looked for.
     pub fn has_function(&self, function: &String) -> bool {
         !self.lacking.contains(function)

@@ -343,7 +343,14 @@ pub(super) mod tests {
         let target = "cgroup:/web".parse().expect("a target");
         let namespaces = vec![Namespace { netns, devices, is_held: false }];
         Scope {
-            members: vec![Member { group: Group::Experiment, target, cgroup, namespaces, ring: None }],
+            members: vec![Member {
+                group: Group::Experiment,
+                target,
+                cgroup,
+                image: None,
+                namespaces,
+                ring: None,
+            }],
             spared: Vec::new(),
         }
     }

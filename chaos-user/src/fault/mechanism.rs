@@ -112,7 +112,25 @@ pub struct Unplannable {
     /// What was asked for.
     pub what: String,
     /// Each mechanism tried, and what it lacked.
-    pub tried: Vec<(Mechanism, Capability)>,
+    pub tried: Vec<Tried>,
+}
+
+/// A mechanism that would not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub mechanism: Mechanism,
+    /// What it lacks.
+    pub lacks: Capability,
+    /// What the kernel said when that was tried.
+    pub because: Option<String>,
+}
+
+impl Tried {
+    /// Of a kernel that can do these.
+    pub fn new(mechanism: Mechanism, lacks: Capability, capabilities: &Capabilities) -> Self {
+        Self { mechanism, lacks, because: capabilities.missing_because(lacks).map(str::to_owned) }
+    }
 }
 
 impl fmt::Display for Unplannable {
@@ -121,8 +139,12 @@ impl fmt::Display for Unplannable {
         if self.tried.is_empty() {
             f.write_str(" it has no such call, or no place to meet it;")?;
         }
-        for (mechanism, lacked) in &self.tried {
-            write!(f, " {mechanism} needs {lacked} ({});", lacked.provided_by())?;
+        for Tried { mechanism, lacks, because } in &self.tried {
+            write!(f, " {mechanism} needs {lacks} ({})", lacks.provided_by())?;
+            if let Some(because) = because {
+                write!(f, ", and here {because}")?;
+            }
+            f.write_str(";")?;
         }
         write!(f, " `kchaos doctor` shows what it has")
     }
@@ -141,7 +163,7 @@ pub fn choose(
         || ladder.iter().copied().filter(|mechanism| forced.is_none_or(|only| only == *mechanism));
     candidates().find(|mechanism| capabilities.has(mechanism.needs())).ok_or_else(|| Unplannable {
         what: what.to_owned(),
-        tried: candidates().map(|mechanism| (mechanism, mechanism.needs())).collect(),
+        tried: candidates().map(|mechanism| Tried::new(mechanism, mechanism.needs(), capabilities)).collect(),
     })
 }
 
@@ -168,6 +190,7 @@ mod tests {
         let none = Capabilities::all_but(&[Capability::Tcx, Capability::Clsact]);
         let error = choose(EGRESS, "it", &none, None).expect_err("nothing is there");
         assert_eq!(error.tried.len(), 2);
-        assert!(error.to_string().contains("tcx-egress needs tcx (Linux 6.6"), "{error}");
+        let lacks = "tcx-egress needs tcx (Linux 6.6 with CONFIG_NET_XGRESS), and here not there;";
+        assert!(error.to_string().contains(lacks), "{error}");
     }
 }

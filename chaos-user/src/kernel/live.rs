@@ -6,6 +6,7 @@ use super::{
     fault_point::FaultPoint,
     journal::Journal,
     lease::LeaseKeeper,
+    loading,
     object::{self, Globals},
     probe,
     shaper::Shaper,
@@ -45,7 +46,7 @@ impl Kernel for LiveKernel {
     }
 
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {
-        let mut ebpf = object::load(&Globals::of_plan(plan, self.kernel_log))?;
+        let mut ebpf = loading::load(&Globals::of_plan(plan, self.kernel_log))?;
         object::fill(&mut ebpf, plan)?;
         FaultPoint::Filled.reached();
         let calls = CallPrograms::of(plan, &ebpf)?;

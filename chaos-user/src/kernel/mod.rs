@@ -19,6 +19,7 @@ pub mod journal;
 mod kfunc;
 mod lease;
 mod live;
+mod loading;
 mod log;
 mod netem;
 mod object;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{
         Array, HashMap, Map, MapData,
         lpm_trie::{Key, LpmTrie},
@@ -12,16 +12,14 @@ use aya::{
 use chaos_common::{
     Leaps, Lease, Pod, Rule, Target,
     dns::KEY_BYTES,
-    names::{global, map},
-    net::{Direction, MAX_HOOKS, NetConfig, PORT_ENTRIES, hook, local_port_index, peer_port_index, uses},
+    names::map,
+    net::{Direction, MAX_HOOKS, NetConfig, PORT_ENTRIES, local_port_index, peer_port_index, uses},
     random,
     rule::{Levels, MAX_LEVELS},
-    shape::{self, Shape, Table},
+    shape::{Shape, Table},
     sock::Refusal,
-    steady::{GOING_ON, SockLayout, SteadyLayout, series},
-    syscall::{
-        CallEntry, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable, REMEMBERED, point,
-    },
+    steady::{SockLayout, SteadyLayout},
+    syscall::{CallEntry, CallKey, CallLayout, CallPoint, MAX_PATHS, PathTable, point},
 };
 
 use super::{KernelError, btf, clock::monotonic_ns, observe::counted_by, wire::Wire};
@@ -32,7 +30,7 @@ use crate::{
         jitter,
         plan::{Attachment, Parameters, Plan, PlannedTarget},
     },
-    steady::{calls, family::Family},
+    steady::family::Family,
 };
 
 /// The object that the build script made.
@@ -207,65 +205,6 @@ fn sock_layout() -> SockLayout {
 /// 16 bits, not all 0.
 fn new_copy_mark() -> u32 {
     1 + random::draw(monotonic_ns(), std::process::id(), 0) % u32::from(u16::MAX)
-}
-
-/// Creates the maps and relocates the programs; loads none.
-pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
-    let (levels, net, layout) = (Wire(globals.levels), Wire(globals.net), Wire(globals.layout));
-    let (calls, point) = (Wire(globals.calls), Wire(globals.point));
-    let by_path = u32::from(globals.by_path);
-    let if_calls = |entries: u32| if globals.judges_calls { entries } else { 1 };
-    let (steady, classes) = (Wire(globals.steady.layout), Wire(calls::classes()));
-    let calls_timed = u32::from(globals.steady.calls);
-    let if_timed = |entries: u32| if globals.steady.times { entries } else { 1 };
-    let log_level: u8 = if globals.kernel_log { u8::MAX } else { 0 };
-    let entries = globals.rules * globals.slots;
-    let holding = [hook::SHAPE_EGRESS, hook::SHAPE_INGRESS, hook::PRIORITY_EGRESS];
-    let holds = holding.iter().any(|hook| globals.net.rules[*hook] != 0);
-    let if_holds = |entries: u32| if holds { entries } else { 1 };
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global(global::LEVELS, &levels, true)
-        .override_global(global::SLOTS, &globals.slots, true)
-        .override_global(global::NET, &net, true)
-        .override_global(global::BY_SEGMENT, &globals.by_segment, true)
-        .override_global(global::BY_PATH, &by_path, true)
-        .override_global(global::COPY, &globals.copy, true)
-        .override_global(global::SOCK_LAYOUT, &layout, true)
-        .override_global(global::STEADY_LAYOUT, &steady, true)
-        .override_global(global::CALL_CLASSES, &classes, true)
-        .override_global(global::CALLS_TIMED, &calls_timed, true)
-        .override_global(global::CALL_LAYOUT, &calls, true)
-        .override_global(global::POINT, &point, true)
-        .override_global(global::PROBE_CGROUP, &globals.probe.cgroup, true)
-        .override_global(global::PROBE_RET, &globals.probe.ret, true)
-        .override_global(global::PROBE_SLEEP_NS, &globals.probe.sleep_ns, true)
-        .override_global(aya_log::LEVEL, &log_level, true)
-        .map_max_entries(map::LEAPS, if globals.by_segment != 0 { globals.rules } else { 1 })
-        .map_max_entries(map::RULE_STATE, entries)
-        .map_max_entries(map::RULE_STATS, entries)
-        .map_max_entries(map::SHAPE_STATE, if_holds(entries))
-        .map_max_entries(map::SHAPE_TABLES, if holds { shape::TABLES } else { if_calls(shape::TABLES) })
-        .map_max_entries(map::SPIN_DUE, if_calls(globals.slots))
-        .map_max_entries(map::SHAPE_FLOWS, if_holds(shape::FLOWS))
-        .map_max_entries(map::CALLS, if_calls(MAX_CALLS))
-        .map_max_entries(map::CALL_PATHS, if globals.by_path { globals.rules * MAX_PATHS as u32 } else { 1 })
-        .map_max_entries(map::CALL_MEMORY, if_calls(REMEMBERED))
-        .map_max_entries(map::STEADY, globals.slots)
-        .map_max_entries(map::STEADY_CALLS, globals.slots)
-        .map_max_entries(map::STEADY_ERRORS, globals.slots)
-        .map_max_entries(map::STEADY_TCP, globals.slots)
-        .map_max_entries(map::STEADY_TASKS, globals.slots)
-        .map_max_entries(map::STEADY_TIMES, if_timed(globals.slots * series::COUNT))
-        .map_max_entries(map::CALLING_SINCE, if_timed(GOING_ON))
-        .map_max_entries(map::RUNNABLE_SINCE, if_timed(GOING_ON))
-        .map_max_entries(map::ISSUED_SINCE, if_timed(GOING_ON))
-        .map_max_entries(map::PORTS, if uses_ports(&globals.net) { PORT_ENTRIES } else { 1 });
-    Ok(loader.load(OBJECT)?)
-}
-
-fn uses_ports(net: &NetConfig) -> bool {
-    net.uses & uses::PORTS != 0
 }
 
 /// Writes a plan into the maps. The lease stays disarmed: it is zero until somebody arms it.
@@ -445,7 +384,7 @@ fn missing(name: &'static str) -> KernelError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chaos_common::names::program;
+    use chaos_common::names::{global, program};
 
     /// Names stand in chaos-common and, as attributes take no constants, again in the kernel half.
     #[test]

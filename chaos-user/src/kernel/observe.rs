@@ -8,7 +8,7 @@ use chaos_common::{names::program, net::Direction, steady::SockLayout, syscall::
 use serde::Serialize;
 
 use super::{
-    KernelError, Rollback, attach, btf, counters,
+    KernelError, Rollback, attach, btf, counters, loading,
     object::{self, Globals, SteadyGlobals},
     probe::why,
 };
@@ -84,7 +84,7 @@ impl Observation {
         let steady = SteadyGlobals::of(families);
         let (sockets, calls) = layouts.clone().unwrap_or((SockLayout::UNKNOWN, CallLayout::UNKNOWN));
         let slots = targets.len().max(1) as u32;
-        let mut ebpf = object::load(&Globals::of_counters(levels, slots, sockets, calls, steady))?;
+        let mut ebpf = loading::load(&Globals::of_counters(levels, slots, sockets, calls, steady))?;
         object::fill_targets(&mut ebpf, &targets)?;
         let cgroups = scope.members.iter().map(|member| member.cgroup.clone()).collect();
         let mut observation = Self { ebpf, cgroups, counted: Vec::new(), programs: 0, missing: Vec::new() };

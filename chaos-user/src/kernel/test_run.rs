@@ -11,7 +11,7 @@ use aya::{
 use chaos_common::{Lease, Target, names::map};
 
 use super::{
-    KernelError, monotonic_ns,
+    KernelError, loading, monotonic_ns,
     object::{self, Globals},
     wire::Wire,
 };
@@ -39,7 +39,7 @@ pub struct Cost {
 impl Trial {
     /// Loads a tc program with a plan's maps, `others` more targets that nobody is in, and the lease live.
     pub fn new(program: &'static str, plan: &Plan, others: u64) -> Result<Self, KernelError> {
-        let mut ebpf = object::load(&Globals::of_plan(plan, false))?;
+        let mut ebpf = loading::load(&Globals::of_plan(plan, false))?;
         object::fill(&mut ebpf, plan)?;
         let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
         let entry = Wire(Target { rules: 1, slot: 0, spare: 0 });

@@ -30,7 +30,7 @@ use chaos_common::{
 };
 
 use super::{
-    KernelError, btf, info,
+    KernelError, btf, info, loading,
     object::{self, Globals, ProbeGlobals, SteadyGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
     raw_prog::{ProgramKind, RawPlace, RelocatedObject},
@@ -286,11 +286,11 @@ impl fmt::Display for Verification {
 
 /// Loads everything.
 pub fn verify_all() -> Result<Vec<Verification>, KernelError> {
-    let mut by_aya = object::load(&Constants::Nothing.globals())?;
+    let mut by_aya = loading::load(&Constants::Nothing.globals())?;
     let by_aya: Vec<Result<(), String>> = USES.iter().map(|of| load_by_aya(&mut by_aya, of)).collect();
     let mut verifications = Vec::new();
     for constants in Constants::ALL {
-        let ebpf = object::load(&constants.globals())?;
+        let ebpf = loading::load(&constants.globals())?;
         let object = RelocatedObject::new(object::OBJECT, &ebpf)?;
         for (of, by_aya) in USES.iter().zip(&by_aya).filter(|(of, _)| constants.concern(of)) {
             let loaded = by_aya.clone().and_then(|()| load_raw(&ebpf, &object, of));

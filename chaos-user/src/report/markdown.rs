@@ -2,7 +2,7 @@
 //!
 //! Whatever was not written here is escaped: a name must not become a heading, a link, a mention or HTML.
 
-use super::{Report, number, text};
+use super::{Report, number, targets, text};
 use crate::judge::{Estimate, GateResult, Verdict, names};
 
 /// The whole report, with a newline at the end.
@@ -52,6 +52,9 @@ impl Page {
         }
         if let Some(pulses) = &report.pulses {
             item("pulses", &text::pulsed(pulses));
+        }
+        for words in targets::lines(&report.targets) {
+            item("by target", &words);
         }
         if let Some(words) = text::control(report) {
             item("control", &words);

@@ -8,6 +8,7 @@ pub mod junit;
 pub mod markdown;
 pub mod number;
 pub mod schema;
+pub mod targets;
 pub mod text;
 pub mod watched;
 mod wrap;
@@ -22,6 +23,7 @@ mod tests;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use targets::{TargetGate, TargetResult};
 pub use watched::Watched;
 
 use crate::{
@@ -57,6 +59,8 @@ pub struct Facts {
     pub mechanisms: Vec<String>,
     /// What came of faults of system calls; `None` where there are none.
     pub calls: Option<CallReport>,
+    /// What each target of the experimental group did by itself, where there are several.
+    pub targets: Vec<TargetResult>,
     /// What watched over the run.
     pub watched: Watched,
     /// What was undone at the end.
@@ -166,6 +170,9 @@ pub struct Report {
     /// The pulses, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pulses: Option<Pulses>,
+    /// What each target of the experimental group did by itself, where there are several. Never decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetResult>,
     /// The control group by itself.
     pub control: Vec<ControlResult>,
     /// What else was measured.
@@ -216,6 +223,7 @@ impl Report {
             gates: judgement.gates,
             hold: judgement.hold,
             pulses: judgement.pulses,
+            targets: facts.targets,
             control: judgement.control,
             observations: judgement.observations,
             recovery: judgement.recovery,

@@ -29,6 +29,7 @@ pub(super) fn facts() -> Facts {
         phases: vec![phase(Phase::Baseline, 0.0), phase(Phase::Inject, 60.0), phase(Phase::Recover, 120.0)],
         mechanisms: vec!["cgroup_skb".into()],
         calls: None,
+        targets: vec![],
         watched: Watched::default(),
         rollback: vec![step("disarm"), step("detach cgroup_skb/egress"), step("unload")],
     }

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::{FaultRecord, PhaseRecord, Report, number, wrap::wrap};
+use super::{FaultRecord, PhaseRecord, Report, number, targets, wrap::wrap};
 use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
@@ -121,6 +121,9 @@ impl Page {
         }
         if let Some(text) = by_hold(report) {
             self.line("hold", &text);
+        }
+        for text in targets::lines(&report.targets) {
+            self.line("by target", &text);
         }
         if let Some(text) = control(report) {
             self.line("control", &text);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::number;
 use crate::experiment::{
     preflight::Finding,
-    watch::{GuardRecord, InvariantRecord},
+    watch::{BadAnswer, GuardRecord, InvariantRecord},
 };
 
 /// What watched over the run. In JSON, what was not asked for is not there.
@@ -20,6 +20,9 @@ pub struct Watched {
     /// What must hold after it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub invariants: Vec<InvariantRecord>,
+    /// What probes heard that was no good answer: the last of each target's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<BadAnswer>,
 }
 
 impl Watched {
@@ -29,8 +32,15 @@ impl Watched {
         let doubts = doubts.map(|finding| ("preflight", format!("{}: {}", finding.check, finding.detail)));
         let guards = self.guards.iter().map(|guard| ("guard", guarded(guard)));
         let invariants = self.invariants.iter().map(|invariant| ("invariant", held(invariant)));
-        doubts.chain(guards).chain(invariants).collect()
+        let probes = self.probes.iter().map(|bad| ("probe", heard(bad)));
+        doubts.chain(guards).chain(invariants).chain(probes).collect()
     }
+}
+
+/// `get of docker:web, in the experiment group: the last bad answer was "status 503"`.
+fn heard(bad: &BadAnswer) -> String {
+    let BadAnswer { id, target, group, why } = bad;
+    format!("{id} of {target}, in the {group} group: the last bad answer was \"{why}\"")
 }
 
 /// `net.rx_bytes harm -30%: quiet, e-value 0.4 of 200 at most`.
@@ -96,6 +106,12 @@ mod tests {
                 guard(true, None, None),
             ],
             invariants: vec![invariant(true, "exit code 0"), invariant(false, "exit code 3: lost\n3 writes")],
+            probes: vec![BadAnswer {
+                id: "get".into(),
+                target: "docker:web".into(),
+                group: "experiment".into(),
+                why: "status 503".into(),
+            }],
         };
         let lines = watched.lines();
         let text: Vec<_> = lines.iter().map(|(label, text)| format!("{label} {text}")).collect();
@@ -109,6 +125,7 @@ mod tests {
                 "guard net.rx_bytes harm -30%: fired",
                 "invariant no-lost-write: holds (2 s)",
                 "invariant no-lost-write: broken, exit code 3: lost / 3 writes (2 s)",
+                "probe get of docker:web, in the experiment group: the last bad answer was \"status 503\"",
             ]
         );
         assert_eq!(serde_json::to_string(&Watched::default()).unwrap(), "{}");

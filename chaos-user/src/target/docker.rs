@@ -4,21 +4,35 @@ use bollard::{Docker, errors::Error};
 
 use super::{Cgroup, Hierarchy, Target, TargetError, pid};
 
-/// Resolves a container. `DOCKER_HOST` names another socket, as for the docker client.
-pub async fn resolve(hierarchy: &Hierarchy, target: &Target, name: &str) -> Result<Cgroup, TargetError> {
-    let pid =
-        container_pid(name).await.map_err(|reason| TargetError::Docker { name: name.into(), reason })?;
-    pid::resolve(hierarchy, target, pid)
+/// Resolves a container; says what it was made of, too. `DOCKER_HOST` names another socket, as for the docker client.
+pub async fn resolve(
+    hierarchy: &Hierarchy,
+    target: &Target,
+    name: &str,
+) -> Result<(Cgroup, Option<String>), TargetError> {
+    let Found { pid, image } =
+        find(name).await.map_err(|reason| TargetError::Docker { name: name.into(), reason })?;
+    Ok((pid::resolve(hierarchy, target, pid)?, image))
 }
 
-async fn container_pid(name: &str) -> Result<i32, String> {
+/// What the daemon says of a container.
+struct Found {
+    /// Its first process.
+    pid: i32,
+    /// Its image as it was asked for, such as `redis:7`.
+    image: Option<String>,
+}
+
+async fn find(name: &str) -> Result<Found, String> {
     let docker = connect().map_err(|error| format!("no connection to the Docker daemon: {error}"))?;
     // An older daemon refuses what it takes for a newer client.
     let docker = docker.negotiate_version().await.map_err(explain)?;
     let container = docker.inspect_container(name, None).await.map_err(explain)?;
     let state = container.state.ok_or("the daemon says nothing of its state")?;
     match state.pid {
-        Some(pid) if pid > 0 && state.running == Some(true) => Ok(pid as i32),
+        Some(pid) if pid > 0 && state.running == Some(true) => {
+            Ok(Found { pid: pid as i32, image: container.config.and_then(|config| config.image) })
+        }
         _ => Err("the container is not running".into()),
     }
 }

@@ -27,6 +27,8 @@ pub struct Member {
     pub target: Target,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// Of a container, its image.
+    pub image: Option<String>,
     /// The network namespaces of the processes in it now.
     pub namespaces: Vec<Namespace>,
     /// A process in it that has a ring of io_uring.
@@ -67,23 +69,23 @@ pub async fn resolve(
     let mut members = Vec::new();
     for (group, targets) in [(Group::Control, control), (Group::Experiment, experiment)] {
         for target in targets {
-            let cgroup = cgroup_of(&hierarchy, target).await?;
+            let (cgroup, image) = cgroup_of(&hierarchy, target).await?;
             if group == Group::Experiment {
                 refuse::check(&hierarchy, target, &cgroup, allowed)?;
             }
             let namespaces = namespaces(target, &cgroup)?;
             let ring = ring(&cgroup);
-            members.push(Member { group, target: target.clone(), cgroup, namespaces, ring });
+            members.push(Member { group, target: target.clone(), cgroup, image, namespaces, ring });
         }
     }
     check_disjoint(&members)?;
     Ok(Scope { spared: spared::here(&members).await?, members })
 }
 
-async fn cgroup_of(hierarchy: &Hierarchy, target: &Target) -> Result<Cgroup, TargetError> {
+async fn cgroup_of(hierarchy: &Hierarchy, target: &Target) -> Result<(Cgroup, Option<String>), TargetError> {
     match target {
-        Target::Cgroup(path) => hierarchy.cgroup(target, path),
-        Target::Pid(number) => pid::resolve(hierarchy, target, *number),
+        Target::Cgroup(path) => Ok((hierarchy.cgroup(target, path)?, None)),
+        Target::Pid(number) => Ok((pid::resolve(hierarchy, target, *number)?, None)),
         Target::Docker(name) => docker::resolve(hierarchy, target, name).await,
     }
 }

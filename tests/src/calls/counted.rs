@@ -5,39 +5,19 @@ use anyhow::{Context, ensure};
 use chaos_common::Counters;
 use kchaos::{
     experiment::hypothesis::Metric,
-    fault::{capability::Capability, mechanism::Mechanism, plan::Options},
+    fault::{mechanism::Mechanism, plan::Options},
     kernel::{Injection, Kernel, LiveInjection, LiveKernel},
 };
 
 use super::{LEASE, Scene, end, ensure_counted, errno, stage::READY, wish};
-use crate::{Test, need::Need, select::Kernels};
-
-const LSM: &[Need] = &[Need::Root, TRACEPOINT, Need::Kernel(Capability::Lsm)];
-const SECURITY: &[Need] = &[Need::Root, TRACEPOINT, Need::Kernel(Capability::FmodRetSecurity)];
-const SYSCALL: &[Need] = &[Need::Root, TRACEPOINT, Need::Kernel(Capability::FmodRetSyscall)];
-const KPROBE: &[Need] = &[Need::Root, TRACEPOINT, Need::Kernel(Capability::Override)];
-const TRACEPOINT: Need = Need::Kernel(Capability::SyscallTracepoint);
+use crate::{Test, tests};
 
 pub fn tests() -> Vec<Test> {
-    let test = |name, needs, run| Test {
-        name: crate::name(module_path!(), name),
-        needs,
-        kernels: Kernels::Each,
-        run,
-    };
-    vec![
-        test("errno_by_lsm_is_counted_as_injected", LSM, errno_by_lsm_is_counted_as_injected),
-        test(
-            "errno_by_fmod_ret_security_is_counted_as_injected",
-            SECURITY,
-            errno_by_fmod_ret_security_is_counted_as_injected,
-        ),
-        test(
-            "errno_by_fmod_ret_syscall_is_counted_as_injected",
-            SYSCALL,
-            errno_by_fmod_ret_syscall_is_counted_as_injected,
-        ),
-        test("errno_by_kprobe_is_counted_as_injected", KPROBE, errno_by_kprobe_is_counted_as_injected),
+    tests![
+        LSM_COUNTED on one kernel: errno_by_lsm_is_counted_as_injected;
+        SECURITY_COUNTED on one kernel: errno_by_fmod_ret_security_is_counted_as_injected;
+        SYSCALL_COUNTED on one kernel: errno_by_fmod_ret_syscall_is_counted_as_injected;
+        KPROBE_COUNTED on one kernel: errno_by_kprobe_is_counted_as_injected
     ]
 }
 

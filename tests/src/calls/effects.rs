@@ -1,47 +1,24 @@
 //! What else happens to calls: they lie, signal, find no memory, no disk, no descriptors; and how often.
 
 use anyhow::{Context, ensure};
-use kchaos::fault::{capability::Capability, mechanism::Mechanism};
+use kchaos::fault::mechanism::Mechanism;
 
 use super::{
     Scene, Wish, end, ensure_counted, errno,
     stage::{Made, NEVER, READY},
     wish,
 };
-use crate::{Test, flow::ensure_binomial, need::Need, select::Kernels};
-
-const LSM: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm)];
-const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
-const KPROBE: &[Need] = &[Need::Root, Need::Kernel(Capability::Override)];
-const MEMORY: &[Need] =
-    &[Need::Root, Need::Kernel(Capability::Lsm), Need::Kernel(Capability::FmodRetSecurity)];
+use crate::{Test, flow::ensure_binomial, tests};
 
 pub fn tests() -> Vec<Test> {
-    let test = |name, needs, run| Test {
-        name: crate::name(module_path!(), name),
-        needs,
-        kernels: everywhere(needs),
-        run,
-    };
-    vec![
-        test("retval_loses_writes_by_fmod_ret", SYSCALL, retval_loses_writes_by_fmod_ret),
-        test("retval_loses_writes_by_kprobe", KPROBE, retval_loses_writes_by_kprobe),
-        test("retval_of_0_lies_by_kprobe", KPROBE, retval_of_0_lies_by_kprobe),
-        test("signal_kills_at_the_third_call", LSM, signal_kills_at_the_third_call),
-        test("signal_lets_a_call_go_on", LSM, signal_lets_a_call_go_on),
-        test("alloc_fails_and_stacks_grow", MEMORY, alloc_fails_and_stacks_grow),
-        test("disk_is_full", LSM, disk_is_full),
-        test("disk_is_broken", LSM, disk_is_broken),
-        test("disk_is_read_only", LSM, disk_is_read_only),
-        test("fds_are_used_up", LSM, fds_are_used_up),
-        test("errno_has_the_shares_of_its_weights", LSM, errno_has_the_shares_of_its_weights),
-        test("errno_when_every_max_and_percent", LSM, errno_when_every_max_and_percent),
+    tests![
+        SYSCALL on one kernel: retval_loses_writes_by_fmod_ret;
+        KPROBE on one kernel: retval_loses_writes_by_kprobe, retval_of_0_lies_by_kprobe;
+        LSM on one kernel: signal_kills_at_the_third_call, signal_lets_a_call_go_on, disk_is_full, disk_is_broken,
+            disk_is_read_only, fds_are_used_up, errno_has_the_shares_of_its_weights,
+            errno_when_every_max_and_percent;
+        MEMORY on one kernel: alloc_fails_and_stacks_grow
     ]
-}
-
-/// That each kernel does what a hook is told is shown by the matrix. What only some kernels have is shown on all of these.
-fn everywhere(needs: &'static [Need]) -> Kernels {
-    if needs == LSM || needs == MEMORY { Kernels::InTurn } else { Kernels::Each }
 }
 
 fn retval_loses_writes_by_fmod_ret() -> anyhow::Result<()> {

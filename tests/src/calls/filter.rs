@@ -3,10 +3,7 @@
 use std::process::{Child, Command};
 
 use anyhow::{Context, ensure};
-use kchaos::{
-    fault::{capability::Capability, mechanism::Mechanism},
-    target::Netns,
-};
+use kchaos::{fault::mechanism::Mechanism, target::Netns};
 use tempfile::TempDir;
 
 use super::{
@@ -16,7 +13,7 @@ use super::{
 };
 use crate::{
     Test,
-    need::Need,
+    need::{KPROBE, LSM, SECURITY, SYSCALL},
     select::Kernels,
     victim::{
         Victim,
@@ -24,19 +21,10 @@ use crate::{
     },
 };
 
-const LSM: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm)];
-const SECURITY: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSecurity)];
-const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
-const KPROBE: &[Need] = &[Need::Root, Need::Kernel(Capability::Override)];
-
 pub fn tests() -> Vec<Test> {
     let test = |name: String, needs, run| Test {
         // Where a kernel keeps paths is another matter on each.
-        kernels: if (needs == LSM && !name.contains("paths")) || needs == SECURITY {
-            Kernels::InTurn
-        } else {
-            Kernels::Each
-        },
+        kernels: if needs == LSM && name.contains("paths") { Kernels::Each } else { Kernels::InTurn },
         name: crate::name(module_path!(), &name),
         needs,
         run,

@@ -3,36 +3,23 @@
 
 use anyhow::{Context, ensure};
 use kchaos::fault::{
-    capability::Capability,
     mechanism::Mechanism,
     syscall::{Arch, Effect, Sockets, Way, ladder},
 };
 
 use super::{Scene, Wish, act::Act, end, ensure_counted, errno, own, stage::READY, table::ACTS, wish};
-use crate::{Test, need::Need, select::Kernels};
-
-const ROOT: &[Need] = &[Need::Root];
-const LSM: &[Need] = &[Need::Root, Need::Kernel(Capability::Lsm)];
-const SECURITY: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSecurity)];
-const SYSCALL: &[Need] = &[Need::Root, Need::Kernel(Capability::FmodRetSyscall)];
-const KPROBE: &[Need] = &[Need::Root, Need::Kernel(Capability::Override)];
+use crate::{Test, tests};
 
 /// So many faults have room in one injection.
 const AT_ONCE: usize = 8;
 
 pub fn tests() -> Vec<Test> {
-    let test = |name, needs, run| Test {
-        name: crate::name(module_path!(), name),
-        needs,
-        kernels: Kernels::Each,
-        run,
-    };
-    vec![
-        test("acts_work_where_nothing_fails", ROOT, acts_work_where_nothing_fails),
-        test("errno_of_each_call_by_lsm", LSM, errno_of_each_call_by_lsm),
-        test("errno_of_each_call_by_fmod_ret_security", SECURITY, errno_of_each_call_by_fmod_ret_security),
-        test("errno_of_each_call_by_fmod_ret_syscall", SYSCALL, errno_of_each_call_by_fmod_ret_syscall),
-        test("errno_of_each_call_by_kprobe", KPROBE, errno_of_each_call_by_kprobe),
+    tests![
+        ROOT on one kernel: acts_work_where_nothing_fails;
+        LSM: errno_of_each_call_by_lsm;
+        SECURITY: errno_of_each_call_by_fmod_ret_security;
+        SYSCALL: errno_of_each_call_by_fmod_ret_syscall;
+        KPROBE: errno_of_each_call_by_kprobe
     ]
 }
 

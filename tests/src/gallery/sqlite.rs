@@ -11,7 +11,7 @@ pub fn tests() -> Vec<Test> {
     tests![
         SQLITE on one kernel: sqlite_rolls_back_on_a_full_disk, sqlite_rolls_back_when_writing_fails,
             sqlite_takes_what_follows_a_failure_by_itself, sqlite_does_not_open_what_cannot_be_read;
-        SQLITE_SYSCALL: sqlite_rolls_back_when_syncing_fails
+        SQLITE_SYSCALL on one kernel: sqlite_rolls_back_when_syncing_fails
     ]
 }
 

@@ -38,8 +38,8 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        HOLD_INGRESS: delay_of_50_ms_on_ingress, sigkill_ends_delay_on_ingress_and_the_watchdog_removes_the_ifb;
-        HOLD_INGRESS on one kernel: delay_jitter_on_ingress_keeps_the_order, delay_on_ingress_of_each_copy,
+        HOLD_INGRESS: delay_of_50_ms_on_ingress;
+        HOLD_INGRESS on one kernel: sigkill_ends_delay_on_ingress_and_the_watchdog_removes_the_ifb, delay_jitter_on_ingress_keeps_the_order, delay_on_ingress_of_each_copy,
             rate_on_ingress_holds_for_bulk_tcp_and_spares_a_neighbour,
             reorder_on_ingress_lets_each_fifth_overtake, delay_of_50_ms_on_ingress_in_ipv6,
             delay_on_ingress_spares_a_neighbour, delay_both_ways_adds_up, rate_of_1_mbit_on_ingress,

@@ -24,8 +24,8 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: corrupt_flips_bits_of_what_leaves, corrupt_by_clsact_does_the_same;
-        EGRESS on one kernel: corrupt_keeps_to_its_bytes_of_the_payload,
+        EGRESS: corrupt_flips_bits_of_what_leaves;
+        EGRESS on one kernel: corrupt_by_clsact_does_the_same, corrupt_keeps_to_its_bytes_of_the_payload,
             corrupt_with_a_seed_flips_the_same_bits_again, corrupt_leaves_datagrams_without_a_checksum_without,
             corrupt_in_a_dry_run_is_only_counted, corrupt_ends_when_the_controller_is_stopped,
             corrupt_hits_its_share_and_spares_a_neighbour, corrupt_flips_bits_of_what_arrives;

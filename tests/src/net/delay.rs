@@ -39,8 +39,8 @@ pub(super) const WATCHDOG: Duration = Duration::from_secs(5);
 
 pub fn tests() -> Vec<Test> {
     tests![
-        HOLD: delay_of_50_ms_on_egress, sigkill_ends_delay_and_the_watchdog_removes_fq;
-        HOLD on one kernel: delay_of_half_of_the_packets, delay_can_be_limited_to_a_port,
+        HOLD: delay_of_50_ms_on_egress;
+        HOLD on one kernel: sigkill_ends_delay_and_the_watchdog_removes_fq, delay_of_half_of_the_packets, delay_can_be_limited_to_a_port,
             delay_in_a_dry_run_is_only_counted, delay_jitter_may_change_the_order,
             delay_jitter_has_its_distribution, delay_with_a_seed_is_the_same_again,
             delay_does_not_replace_a_root_qdisc_of_somebody, delays_of_two_injections_are_refused,

@@ -24,9 +24,8 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: duplicate_sends_what_leaves_more_than_once, duplicate_hands_over_what_arrives_more_than_once,
-            duplicate_of_what_arrives_is_swept_after_sigkill;
-        EGRESS on one kernel: duplicate_does_not_confuse_tcp, duplicate_by_clsact_leaves_marks_of_others_alone,
+        EGRESS: duplicate_sends_what_leaves_more_than_once, duplicate_hands_over_what_arrives_more_than_once;
+        EGRESS on one kernel: duplicate_of_what_arrives_is_swept_after_sigkill, duplicate_does_not_confuse_tcp, duplicate_by_clsact_leaves_marks_of_others_alone,
             duplicate_in_a_dry_run_is_only_counted, duplicate_hits_its_share_and_spares_a_neighbour,
             duplicate_meets_connections_while_they_are_opened, duplicate_by_clsact_does_the_same;
         TCX on one kernel: duplicate_leaves_marks_of_others_alone

@@ -19,8 +19,7 @@ const BYTES: u64 = 64 << 10;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: loss_can_be_limited_to_peers_v4;
-        EGRESS on one kernel: loss_can_be_limited_to_a_port_of_the_peer,
+        EGRESS on one kernel: loss_can_be_limited_to_peers_v4, loss_can_be_limited_to_a_port_of_the_peer,
             loss_can_be_limited_to_a_port_of_the_target, loss_can_be_limited_to_udp,
             loss_can_be_limited_to_icmp, loss_filters_combine, loss_spares_allowed_peers,
             loss_spares_allowed_ports_at_either_end, loss_can_be_limited_to_established_connections,

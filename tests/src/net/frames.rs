@@ -18,8 +18,7 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        EGRESS: corrupt_of_a_train_reaches_the_application;
-        EGRESS on one kernel: corrupt_of_a_train_with_a_broken_checksum_loses_it, duplicate_sends_trains_again;
+        EGRESS on one kernel: corrupt_of_a_train_reaches_the_application, corrupt_of_a_train_with_a_broken_checksum_loses_it, duplicate_sends_trains_again;
         VLAN_IN_DATA on one kernel: duplicate_of_frames_with_a_tag_in_their_data,
             corrupt_of_frames_with_a_tag_in_their_data;
         VXLAN on one kernel: duplicate_of_what_arrives_with_a_complete_checksum,

@@ -13,8 +13,7 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        TUN: corrupt_without_link_layer;
-        TUN on one kernel: duplicate_without_link_layer
+        TUN on one kernel: corrupt_without_link_layer, duplicate_without_link_layer
     ]
 }
 

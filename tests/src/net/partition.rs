@@ -28,8 +28,7 @@ const WHILE_MS: u64 = 1_200;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        BOTH_WAYS: partition_stops_packets_both_ways;
-        BOTH_WAYS on one kernel: partition_keeps_new_connections_from_being_made, partition_can_be_of_one_peer,
+        BOTH_WAYS on one kernel: partition_stops_packets_both_ways, partition_keeps_new_connections_from_being_made, partition_can_be_of_one_peer,
             partition_spares_whom_it_is_told_to, partition_in_a_dry_run_is_only_counted,
             partition_stalls_a_connection_which_then_goes_on, partition_of_v6_is_one_too;
         EGRESS on one kernel: partition_can_be_of_what_leaves;

@@ -21,9 +21,9 @@ const LARGE_OPTION: usize = 9000;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        SOCK: refuse_connect_fails_as_asked_and_spares_a_neighbour, refuse_sendmsg_fails_as_asked,
-            refuse_socket_fails_as_asked, refuse_options_fail_as_asked;
-        SOCK on one kernel: refuse_can_be_limited_to_peers_and_ports,
+        SOCK: refuse_connect_fails_as_asked_and_spares_a_neighbour;
+        SOCK on one kernel: refuse_sendmsg_fails_as_asked, refuse_socket_fails_as_asked,
+            refuse_options_fail_as_asked, refuse_can_be_limited_to_peers_and_ports,
             refuse_can_be_limited_to_ports_of_the_target, refuse_takes_mapped_addresses_for_ipv4,
             refuse_when_takes_these_calls_only, refuse_percent_is_a_share, refuse_in_a_dry_run_is_only_counted,
             refuse_is_about_who_made_the_socket, refuse_leaves_other_peoples_programs_alone,

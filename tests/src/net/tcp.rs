@@ -21,7 +21,7 @@ pub const PROBES: u32 = 3;
 
 pub fn tests() -> Vec<Test> {
     tests![
-        TCX: loss_is_silent_where_a_drop_is_not;
+        TCX on one kernel: loss_is_silent_where_a_drop_is_not;
         EGRESS on one kernel: loss_makes_tcp_retransmit_and_spares_a_neighbour
     ]
 }

@@ -29,8 +29,7 @@ use crate::{
 
 pub fn tests() -> Vec<Test> {
     tests![
-        BOTH_WAYS: partition_by_rst_has_the_right_checksum;
-        BOTH_WAYS on one kernel: partition_by_icmp_has_the_right_checksum;
+        BOTH_WAYS on one kernel: partition_by_rst_has_the_right_checksum, partition_by_icmp_has_the_right_checksum;
         EGRESS on one kernel: dns_has_the_right_checksum, dns_is_understood_by_the_c_library;
         TUN on one kernel: dns_at_a_device_without_link_layer, partition_by_rst_at_a_device_without_link_layer;
         DIG on one kernel: dns_is_understood_by_dig;

@@ -31,7 +31,11 @@ const PROGRAMS: [Program; 15] = [
     Program { name: "dig", package: "bind9-dnsutils", needed: Need::tests },
     // A name server without a service; and Redis's server by another name, without one either.
     Program { name: "dnsmasq", package: "dnsmasq-base", needed: Need::tests },
-    Program { name: "redis-check-rdb", package: "redis-tools", needed: Need::tests },
+    Program {
+        name: "redis-check-rdb",
+        package: "redis-tools",
+        needed: |need| need.tests() || need.benchmarks(),
+    },
     Program { name: "sqlite3", package: "sqlite3", needed: Need::tests },
     Program { name: "curl", package: "curl", needed: Need::tests },
     Program { name: "strace", package: "strace", needed: Need::tests },
@@ -41,8 +45,11 @@ const PROGRAMS: [Program; 15] = [
     Program { name: "xz", package: "xz-utils", needed: Need::guests },
 ];
 
-/// Servers that the tests start, the package and the service of that name, which shall not run.
-const SERVERS: [(&str, &str); 2] = [("nginx", "nginx"), ("postgres", "postgresql")];
+/// Servers whose packages have a service of that name, which shall not run.
+const SERVERS: [Program; 2] = [
+    Program { name: "nginx", package: "nginx", needed: |need| need.tests() || need.benchmarks() },
+    Program { name: "postgres", package: "postgresql", needed: Need::tests },
+];
 
 /// Debian has the versions of PostgreSQL beside one another, outside of the path.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
@@ -50,22 +57,21 @@ const POSTGRESQL: &str = "/usr/lib/postgresql";
 /// Installs the programs that are missing.
 pub(super) fn ensure(apt: &mut Apt, need: Need) -> Result<()> {
     ensure_programs(apt, need)?;
-    if !need.tests() {
-        return Ok(());
-    }
-    let (there, missing): (Vec<_>, Vec<_>) = SERVERS.into_iter().partition(|(name, _)| is_there(name));
-    if !there.is_empty() {
-        already(there.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
-    }
-    missing.iter().try_for_each(|(_, package)| apt.install_without_service(package))
+    missing(&SERVERS, need).iter().try_for_each(|server| apt.install_without_service(server.package))
 }
 
-fn ensure_programs(apt: &mut Apt, need: Need) -> Result<()> {
-    let needed = PROGRAMS.iter().filter(|program| (program.needed)(need));
+/// Those that are needed and not there; the others are named.
+fn missing(programs: &[Program], need: Need) -> Vec<&Program> {
+    let needed = programs.iter().filter(|program| (program.needed)(need));
     let (there, missing): (Vec<_>, Vec<_>) = needed.partition(|program| is_there(program.name));
     if !there.is_empty() {
         already(there.iter().map(|program| program.name).collect::<Vec<_>>().join(", "));
     }
+    missing
+}
+
+fn ensure_programs(apt: &mut Apt, need: Need) -> Result<()> {
+    let missing = missing(&PROGRAMS, need);
     if missing.is_empty() {
         return Ok(());
     }

@@ -39,6 +39,7 @@ pub(crate) struct Packages {
 const EVERYWHERE: &[&str] = &[
     "btf",
     "clsact",
+    "clsact_ingress",
     "cgroup_skb",
     "sock_addr",
     "sock_ops",
@@ -69,11 +70,10 @@ impl LabKernel {
         }
     }
 
-    /// `1/4` for the second of four.
-    pub(crate) fn turn(self) -> String {
-        let all = Self::value_variants();
-        let this = all.iter().position(|kernel| *kernel == self).unwrap_or_default();
-        format!("{this}/{}", all.len())
+    /// All of them with what each must be able to do: `deb61=btf,fq;deb612=btf,fq,tcx`.
+    pub(crate) fn all() -> String {
+        let with = |kernel: &Self| format!("{}={}", kernel.name(), kernel.must_have().join(","));
+        Self::value_variants().iter().map(with).collect::<Vec<_>>().join(";")
     }
 
     /// Where it comes from.
@@ -90,9 +90,9 @@ impl LabKernel {
     pub(crate) fn must_have(self) -> Vec<&'static str> {
         let more: &[&str] = match self {
             Self::Deb61 => &[],
-            Self::Deb612 => &["tcx", "fuse_sleep"],
-            Self::Deb73 => &["tcx", "fmod_ret_syscall", "fuse_sleep"],
-            Self::Fei612 => &["tcx", "fmod_ret_syscall", "override", "fuse_sleep"],
+            Self::Deb612 => &["tcx", "tcx_ingress", "fuse_sleep"],
+            Self::Deb73 => &["tcx", "tcx_ingress", "fmod_ret_syscall", "fuse_sleep"],
+            Self::Fei612 => &["tcx", "tcx_ingress", "fmod_ret_syscall", "override", "fuse_sleep"],
         };
         EVERYWHERE.iter().chain(more).copied().collect()
     }
@@ -116,12 +116,6 @@ mod tests {
             let value = kernel.to_possible_value().unwrap();
             assert_eq!(value.get_name(), kernel.name());
         }
-    }
-
-    #[test]
-    fn turns_are_counted_from_0() {
-        assert_eq!(LabKernel::Deb61.turn(), "0/4");
-        assert_eq!(LabKernel::Fei612.turn(), "3/4");
     }
 
     #[test]

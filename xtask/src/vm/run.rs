@@ -28,8 +28,8 @@ use crate::{
 
 /// Tells the tests which kernel of the lab they are on.
 const KERNEL_VARIABLE: &str = "KCHAOS_LAB_KERNEL";
-/// Tells them which of how many it is, where those that one kernel is enough for are dealt out.
-const TURN_VARIABLE: &str = "KCHAOS_LAB_TURN";
+/// Tells them of all kernels, where those that one kernel is enough for are dealt out.
+const KERNELS_VARIABLE: &str = "KCHAOS_LAB_KERNELS";
 
 /// Names a file with the tests that passed on the machine's own kernel.
 const PASSED_VARIABLE: &str = "KCHAOS_LAB_PASSED";
@@ -119,7 +119,7 @@ impl Plan {
         }
         let modules = bootable.modules.as_deref();
         let folders = [root(), target_dir()].into_iter().chain(self.programs.folders());
-        let turn = self.in_turn.then(|| (TURN_VARIABLE, kernel.turn()));
+        let all = self.in_turn.then(|| (KERNELS_VARIABLE, LabKernel::all()));
         let passed = self.passed.as_ref().map(|path| (PASSED_VARIABLE, path.display().to_string()));
         let variables = [
             (KCHAOS_VARIABLE, kchaos),
@@ -129,7 +129,7 @@ impl Plan {
         Guest {
             modules,
             folders: folders.chain(modules.map(PathBuf::from)).collect(),
-            variables: variables.into_iter().chain(turn).chain(passed).collect(),
+            variables: variables.into_iter().chain(all).chain(passed).collect(),
             steps,
         }
     }

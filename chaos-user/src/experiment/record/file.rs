@@ -132,7 +132,7 @@ impl Recorded {
                 .collect::<Result<_, BadValue>>()?,
             facts: head.facts,
             watched,
-            recording: Recording { samples, calls, aborted, not_ready },
+            recording: Recording { samples, calls, aborted, not_ready, heard: Vec::new() },
         })
     }
 }

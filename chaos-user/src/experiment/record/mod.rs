@@ -1,5 +1,6 @@
 //! A run as it was measured: everything that its verdict and its report are made of, in memory and in a file.
 
+mod by_target;
 mod file;
 mod wire;
 
@@ -124,6 +125,7 @@ impl Recorded {
             seed: spec.timing.design.has_pulses().then_some(spec.timing.seed),
             mechanisms: facts.mechanisms,
             calls: facts.has_calls.then(|| self.recording.calls.clone()),
+            targets: self.by_target(),
             watched: self.watched.clone(),
             rollback: facts.rollback,
         };

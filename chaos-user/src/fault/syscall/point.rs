@@ -13,7 +13,7 @@ use super::{
 use crate::fault::{
     Fault,
     capability::{Capabilities, Capability},
-    mechanism::{Mechanism, Unplannable},
+    mechanism::{Mechanism, Tried, Unplannable},
     plan::{Options, Parameters, PlanError, PlannedRule, rule},
 };
 
@@ -127,12 +127,12 @@ impl CallFault {
             let needs = way.rung.needs(&self.effect);
             let needs = [Some(needs), how.and_then(How::needs)].into_iter().flatten();
             if let Some(lacks) = needs.into_iter().find(|needs| !capabilities.has(*needs)) {
-                tried.push((mechanism, lacks));
+                tried.push(Tried::new(mechanism, lacks, capabilities));
             } else if way.rung == Rung::FmodRetSyscall
                 && !way.functions().iter().all(|function| capabilities.can_modify(function))
             {
                 // The kernels that have it let programs of both kinds answer there.
-                tried.push((mechanism, Capability::Override));
+                tried.push(Tried::new(mechanism, Capability::Override, capabilities));
             } else if way.functions().iter().all(|function| capabilities.has_function(function)) {
                 return Ok((way, how));
             }

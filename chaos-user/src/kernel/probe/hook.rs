@@ -1,6 +1,6 @@
 //! Hooks of BPF, each tried by a program that is made to run.
 
-use std::{fs, io, sync::OnceLock};
+use std::{fs, io, sync::OnceLock, thread, time::Duration};
 
 use aya::{
     Btf, Ebpf,
@@ -21,7 +21,7 @@ use super::{act, attach_raw, scratch, scratch::ScratchCgroup, sleep, why};
 use crate::{
     fault::plan::Place,
     kernel::{
-        KernelError, attach, btf, counters,
+        KernelError, attach, btf, counters, loading,
         object::{self, Globals, ProbeGlobals},
         qdisc::{self, FilterHandle},
         raw_prog::{RawPlace, RawProgram},
@@ -211,7 +211,7 @@ fn attach_kprobe(ebpf: &mut Ebpf, name: &str) -> Trial {
 pub fn load(cgroup: Option<&ScratchCgroup>, reads_sockets: bool) -> Result<Ebpf, KernelError> {
     let (id, level) = cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
     let probe = ProbeGlobals { cgroup: id, ret: -ANSWER, sleep_ns: sleep::PROBE_NS };
-    let mut ebpf = object::load(&Globals::of_probe(probe, level, reads_sockets))?;
+    let mut ebpf = loading::load(&Globals::of_probe(probe, level, reads_sockets))?;
     let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
     let target = Wire(Target { rules: 1, slot: 0, spare: 0 });
     targets.insert(id, target, 0).map_err(KernelError::map(map::TARGETS))?;
@@ -283,12 +283,15 @@ fn succeed(errno: c_int, what: &str) -> Trial {
 /// kernel/trace/bpf_trace.c, `trace_call_bpf`, 6.18).
 fn answers_sometimes(act: impl Fn() -> Result<c_int, String>, what: &str) -> Trial {
     const ATTEMPTS: u32 = 10;
-    let mut came_to = Ok(());
-    for _ in 0..ATTEMPTS {
-        came_to = answers(act()?, what);
+    // Where one processor has much to do, whoever is within the program has to come to its turn.
+    const PAUSE: Duration = Duration::from_millis(2);
+    let mut came_to = answers(act()?, what);
+    for attempt in 1..ATTEMPTS {
         if came_to.is_ok() {
             break;
         }
+        thread::sleep(PAUSE * attempt);
+        came_to = answers(act()?, what);
     }
     came_to
 }

@@ -18,7 +18,7 @@ use aya::{Ebpf, programs::Program};
 use chaos_common::names::program;
 
 use super::{
-    KernelError, btf,
+    KernelError, btf, loading,
     object::{self, Globals, ProbeGlobals},
     raw_prog::{RawLink, RawPlace, RawProgram, RelocatedObject},
 };
@@ -192,8 +192,11 @@ impl Hooked {
         cgroup: u64,
         ret: i32,
     ) -> Result<Self, KernelError> {
-        let ebpf =
-            object::load(&Globals::of_probe(ProbeGlobals { ret, cgroup, ..ProbeGlobals::NOBODY }, 0, false))?;
+        let ebpf = loading::load(&Globals::of_probe(
+            ProbeGlobals { ret, cgroup, ..ProbeGlobals::NOBODY },
+            0,
+            false,
+        ))?;
         let program = RawProgram { program: program::PROBE_RETURN, at, written_for, sleepable };
         let link = attach_raw(&ebpf, program)?;
         Ok(Self { _link: link, ebpf })

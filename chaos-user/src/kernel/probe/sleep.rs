@@ -11,8 +11,8 @@ use super::{
     why,
 };
 use crate::kernel::{
-    KernelError,
-    object::{self, Globals, ProbeGlobals},
+    KernelError, loading,
+    object::{Globals, ProbeGlobals},
     raw_prog::{RawLink, RawPlace, RawProgram},
     sleep::{self, Caps, SleepService},
 };
@@ -73,7 +73,7 @@ impl Delayed {
     /// Delays each of their calls there.
     pub fn at(at: RawPlace<'_>, cgroup: u64, delay_ns: u64, caps: Caps) -> Result<Self, KernelError> {
         let probe = ProbeGlobals { cgroup, sleep_ns: delay_ns, ..ProbeGlobals::NOBODY };
-        let mut ebpf = object::load(&Globals::of_probe(probe, 0, false))?;
+        let mut ebpf = loading::load(&Globals::of_probe(probe, 0, false))?;
         let service = SleepService::start(&mut ebpf, caps)?;
         let link = Some(attach_raw(&ebpf, probe_sleep(at))?);
         Ok(Self { service, link, ebpf })

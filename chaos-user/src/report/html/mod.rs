@@ -59,6 +59,7 @@ fn body(report: &Report, series: &[Series]) -> Html {
         sections::durations(series),
         sections::pulses(report, series),
         sections::hold(report),
+        sections::targets(report),
         sections::control(report, series),
         sections::recovery(report),
         sections::watched(report),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     judge::{ControlResult, Estimate, GateResult, Recovered, Steady},
-    report::{Report, number, text},
+    report::{Report, number, targets, text},
 };
 
 /// The picture of the verdict and its numbers.
@@ -29,6 +29,12 @@ pub fn hold(report: &Report) -> Html {
         "The same gates, while the fault stayed on.",
         [figure, gates_table("Gates while the fault was held", report, &report.hold)],
     )
+}
+
+/// What each target did by itself, where there are several.
+pub fn targets(report: &Report) -> Html {
+    let lead = "Each target of the experimental group by itself, what moved furthest first. The gates are about all of them together.";
+    section("By target", lead, [list(targets::lines(&report.targets))])
 }
 
 /// What watched over the run.

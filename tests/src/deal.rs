@@ -1,0 +1,68 @@
+//! Deals the tests that one kernel is enough for among the lab's kernels.
+
+use std::collections::BTreeSet;
+
+use kchaos::fault::capability::Capability;
+
+use crate::{Test, need::Need, select::Kernels};
+
+/// What not every kernel of the lab can do, as `kchaos doctor --json` calls it.
+type Names = BTreeSet<String>;
+
+/// The lab's kernels, and which of them this is.
+pub struct Lab {
+    kernels: Vec<(String, Names)>,
+    this: String,
+}
+
+impl Lab {
+    /// `deb61=btf,fq;deb612=btf,fq,tcx`: every kernel with what it must be able to do.
+    pub fn read(kernels: &str, this: String) -> Self {
+        let names = |list: &str| list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let kernel = |text: &str| {
+            let (name, has) = text.split_once('=').unwrap_or((text, ""));
+            (name.to_owned(), names(has))
+        };
+        let kernels: Vec<(String, Names)> = kernels.split(';').map(kernel).collect();
+        let everywhere = kernels.iter().map(|(_, has)| has.clone()).reduce(|one, other| &one & &other);
+        let everywhere = everywhere.unwrap_or_default();
+        let kernels = kernels.into_iter().map(|(name, has)| (name, &has - &everywhere)).collect();
+        Self { kernels, this }
+    }
+
+    /// The tests that are this kernel's to run of those that `is_dealt` picks. Each goes to the kernel that has the fewest so
+    /// far of those that can run it; what few can run is dealt first. Every kernel comes to the same result.
+    pub fn deal(&self, tests: &[Test], is_dealt: impl Fn(&Test) -> bool) -> BTreeSet<String> {
+        let able = |test: &Test| self.able(test);
+        let mut loads = vec![0_usize; self.kernels.len()];
+        for test in tests.iter().filter(|test| test.kernels == Kernels::Each) {
+            able(test).into_iter().for_each(|kernel| loads[kernel] += 1);
+        }
+        let mut dealt: Vec<_> =
+            tests.iter().filter(|test| is_dealt(test)).map(|test| (able(test), &test.name)).collect();
+        dealt.sort_by_key(|(able, _)| able.len());
+        let mut ours = BTreeSet::new();
+        for (able, name) in dealt {
+            let Some(kernel) = able.into_iter().min_by_key(|kernel| loads[*kernel]) else { continue };
+            loads[kernel] += 1;
+            if self.kernels[kernel].0 == self.this {
+                ours.insert(name.clone());
+            }
+        }
+        ours
+    }
+
+    /// Which kernels have what a test needs; all if none has, so that it is missed.
+    fn able(&self, test: &Test) -> Vec<usize> {
+        let of_some = |name: &String| self.kernels.iter().any(|(_, has)| has.contains(name));
+        let wanted: Names = test.needs.iter().filter_map(name).filter(of_some).collect();
+        (0..self.kernels.len()).filter(|kernel| wanted.is_subset(&self.kernels[*kernel].1)).collect()
+    }
+}
+
+/// As `kchaos doctor --json` calls it.
+fn name(need: &Need) -> Option<String> {
+    let Need::Kernel(capability) = need else { return None };
+    let capability: &Capability = capability;
+    serde_json::to_value(capability).ok()?.as_str().map(str::to_owned)
+}
