@@ -169,7 +169,7 @@ fn other_images_are_worth_a_word() -> anyhow::Result<()> {
         "version: 1\nname: images\ngroups: {{ control: 'docker:{}', experiment: 'docker:{}' }}\n\
          steady_state: {{ gates: [{{ metric: net.tx_packets, decrease: 30% }}] }}\n\
          faults: [{{ loss: {{ percent: 100% }} }}]\n\
-         run: {{ design: hold, baseline: 5s, inject: 5s, recover: 5s }}\n",
+         run: {{ design: hold, baseline: 5s, inject: 5s, recover: 5s, settle: 0s }}\n",
         one.name, other.name
     );
     fs::write(&spec, text)?;
