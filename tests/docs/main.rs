@@ -141,6 +141,7 @@ fn member(group: Group, id: u64) -> anyhow::Result<Member> {
         group,
         target: format!("cgroup:{}", path.display()).parse()?,
         cgroup: Cgroup { dir: path.clone(), path, id, level: 2 },
+        image: None,
         namespaces: vec![Namespace { netns: Netns::current()?, devices, is_held: false }],
         ring: None,
     })
