@@ -1,6 +1,6 @@
 //! Deals the tests that one kernel is enough for among the lab's kernels.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use kchaos::fault::capability::Capability;
 
@@ -30,21 +30,22 @@ impl Lab {
         Self { kernels, this }
     }
 
-    /// The tests that are this kernel's to run of those that `is_dealt` picks. Each goes to the kernel that has the fewest so
-    /// far of those that can run it; what few can run is dealt first. Every kernel comes to the same result.
+    /// The tests that are this kernel's to run of those that `is_dealt` picks. Each goes to the kernel that has the least to do
+    /// so far of those that can run it; what few can run is dealt first, then what takes long. Every kernel comes to the same
+    /// result.
     pub fn deal(&self, tests: &[Test], is_dealt: impl Fn(&Test) -> bool) -> BTreeSet<String> {
         let able = |test: &Test| self.able(test);
         let mut loads = vec![0_usize; self.kernels.len()];
         for test in tests.iter().filter(|test| test.kernels == Kernels::Each) {
-            able(test).into_iter().for_each(|kernel| loads[kernel] += 1);
+            able(test).into_iter().for_each(|kernel| loads[kernel] += weight(test));
         }
-        let mut dealt: Vec<_> =
-            tests.iter().filter(|test| is_dealt(test)).map(|test| (able(test), &test.name)).collect();
-        dealt.sort_by_key(|(able, _)| able.len());
+        let dealt = tests.iter().filter(|test| is_dealt(test));
+        let mut dealt: Vec<_> = dealt.map(|test| (able(test), weight(test), &test.name)).collect();
+        dealt.sort_by_key(|(able, weight, _)| (able.len(), Reverse(*weight)));
         let mut ours = BTreeSet::new();
-        for (able, name) in dealt {
+        for (able, weight, name) in dealt {
             let Some(kernel) = able.into_iter().min_by_key(|kernel| loads[*kernel]) else { continue };
-            loads[kernel] += 1;
+            loads[kernel] += weight;
             if self.kernels[kernel].0 == self.this {
                 ours.insert(name.clone());
             }
@@ -58,6 +59,13 @@ impl Lab {
         let wanted: Names = test.needs.iter().filter_map(name).filter(of_some).collect();
         (0..self.kernels.len()).filter(|kernel| wanted.is_subset(&self.kernels[*kernel].1)).collect()
     }
+}
+
+/// How long a test takes, roughly: to begin to meet system calls takes about four times as long as to begin to meet packets.
+fn weight(test: &Test) -> usize {
+    use Capability::{FmodRetSecurity, FmodRetSyscall, Lsm, Override};
+    let calls = [Lsm, FmodRetSecurity, FmodRetSyscall, Override].map(Need::Kernel);
+    if calls.iter().any(|need| test.needs.contains(need)) { 4 } else { 1 }
 }
 
 /// As `kchaos doctor --json` calls it.

@@ -193,8 +193,10 @@ fn experiment_counts_what_victims_did() -> anyhow::Result<()> {
     let mut received = Inflow::new(&groups.lab, control, 7001)?;
     let stream = Stream::new(&groups.lab, experiment, OUTSIDE)?;
     let gates = "{ metric: net.tx_packets, within: 90% }, { metric: net.rx_packets, within: 90% }";
-    let arguments =
-        groups.spec(&format!("{gates}, {RETRANSMITS}"), "{ loss: { every: 5, protocol: tcp } }")?;
+    let gates = format!("{gates}, {RETRANSMITS}");
+    // Long enough for a machine that is busy to send all of it.
+    let phases = "{ baseline: 15s, inject: 15s, recover: 5s, settle: 0s }";
+    let arguments = groups.spec_of(&gates, "{ loss: { every: 5, protocol: tcp } }", phases)?;
     let mut run = || {
         let mut kchaos = Running::start(controller::command(&arguments))?;
         let controller = kchaos.pid();

@@ -100,16 +100,19 @@ fn paths<const BY_: usize>() -> anyhow::Result<()> {
     if matches!(by, Mechanism::FmodRetSyscall | Mechanism::Kprobe) {
         acts.push(("fsync", "a"));
     }
-    for (act, prefix) in acts {
+    for (number, (act, prefix)) in acts.into_iter().enumerate() {
         let call = act.split(' ').next().unwrap_or_default();
-        for (pattern, expected) in [
-            (at(&format!("{prefix}1")), vec![1]),
-            (at(""), vec![0, 1, 2]),
-            (format!("*/{prefix}2"), vec![2]),
-            (at("?0"), vec![0]),
-            (at("nobody"), vec![]),
-            ("/nowhere/".to_owned(), vec![]),
-        ] {
+        let mut patterns = vec![(at(&format!("{prefix}1")), vec![1]), ("/nowhere/".to_owned(), vec![])];
+        // Each call has its path from somewhere else; how it is compared is the same for all.
+        if number == 0 {
+            patterns.extend([
+                (at(""), vec![0, 1, 2]),
+                (format!("*/{prefix}2"), vec![2]),
+                (at("?0"), vec![0]),
+                (at("nobody"), vec![]),
+            ]);
+        }
+        for (pattern, expected) in patterns {
             for made in 0..READY {
                 // Those of the last time.
                 let _ = std::fs::remove_dir(at(&format!("b{made}")));

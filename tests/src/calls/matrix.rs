@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
     tests![
         ROOT on one kernel: acts_work_where_nothing_fails;
         LSM: errno_of_each_call_by_lsm;
-        SECURITY: errno_of_each_call_by_fmod_ret_security;
+        SECURITY on one kernel: errno_of_each_call_by_fmod_ret_security;
         SYSCALL: errno_of_each_call_by_fmod_ret_syscall;
         KPROBE: errno_of_each_call_by_kprobe
     ]

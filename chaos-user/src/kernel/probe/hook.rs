@@ -186,7 +186,8 @@ fn fmod_ret(ebpf: &Ebpf, cgroup: &ScratchCgroup, function: &str, act: fn() -> c_
     let link = attach_raw(ebpf, program).map_err(|error| why(&error))?;
     answers_sometimes(|| cgroup.act(None, act), function)?;
     drop(link);
-    succeed(cgroup.act(None, act)?, "the same after the end of the link")
+    // A process that was forked a moment ago has the link too, until it becomes another program.
+    patiently(|| succeed(cgroup.act(None, act)?, "the same after the end of the link"))
 }
 
 pub fn kprobe(ebpf: &mut Ebpf, cgroup: &ScratchCgroup) -> Trial {
@@ -282,16 +283,21 @@ fn succeed(errno: c_int, what: &str) -> Trial {
 /// somebody else's included, keeps the next caller from it (kernel/bpf/trampoline.c, `__bpf_prog_enter_recur`, and
 /// kernel/trace/bpf_trace.c, `trace_call_bpf`, 6.18).
 fn answers_sometimes(act: impl Fn() -> Result<c_int, String>, what: &str) -> Trial {
-    const ATTEMPTS: u32 = 10;
     // Where one processor has much to do, whoever is within the program has to come to its turn.
+    patiently(|| answers(act()?, what))
+}
+
+/// Tries until it comes out right, for a tenth of a second at most.
+fn patiently(attempt: impl Fn() -> Trial) -> Trial {
+    const ATTEMPTS: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(2);
-    let mut came_to = answers(act()?, what);
-    for attempt in 1..ATTEMPTS {
+    let mut came_to = attempt();
+    for number in 1..ATTEMPTS {
         if came_to.is_ok() {
             break;
         }
-        thread::sleep(PAUSE * attempt);
-        came_to = answers(act()?, what);
+        thread::sleep(PAUSE * number);
+        came_to = attempt();
     }
     came_to
 }
