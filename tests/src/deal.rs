@@ -11,22 +11,32 @@ type Names = BTreeSet<String>;
 
 /// The lab's kernels, and which of them this is.
 pub struct Lab {
-    kernels: Vec<(String, Names)>,
+    kernels: Vec<Kernel>,
     this: String,
 }
 
+struct Kernel {
+    name: String,
+    /// How long it takes for a test, beside others.
+    pace: usize,
+    /// What it can do that not all can.
+    has: Names,
+}
+
 impl Lab {
-    /// `deb61=btf,fq;deb612=btf,fq,tcx`: every kernel with what it must be able to do.
+    /// `deb61*3=btf,fq;fei612*2=btf,fq,tcx`: every kernel with how long it takes for a test, beside others, and what it must be
+    /// able to do.
     pub fn read(kernels: &str, this: String) -> Self {
         let names = |list: &str| list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let kernel = |text: &str| {
-            let (name, has) = text.split_once('=').unwrap_or((text, ""));
-            (name.to_owned(), names(has))
+            let (head, has) = text.split_once('=').unwrap_or((text, ""));
+            let (name, pace) = head.split_once('*').unwrap_or((head, "1"));
+            Kernel { name: name.to_owned(), pace: pace.parse().unwrap_or(1), has: names(has) }
         };
-        let kernels: Vec<(String, Names)> = kernels.split(';').map(kernel).collect();
-        let everywhere = kernels.iter().map(|(_, has)| has.clone()).reduce(|one, other| &one & &other);
+        let mut kernels: Vec<Kernel> = kernels.split(';').map(kernel).collect();
+        let everywhere = kernels.iter().map(|kernel| kernel.has.clone()).reduce(|one, other| &one & &other);
         let everywhere = everywhere.unwrap_or_default();
-        let kernels = kernels.into_iter().map(|(name, has)| (name, &has - &everywhere)).collect();
+        kernels.iter_mut().for_each(|kernel| kernel.has = &kernel.has - &everywhere);
         Self { kernels, this }
     }
 
@@ -37,27 +47,32 @@ impl Lab {
         let able = |test: &Test| self.able(test);
         let mut loads = vec![0_usize; self.kernels.len()];
         for test in tests.iter().filter(|test| test.kernels == Kernels::Each) {
-            able(test).into_iter().for_each(|kernel| loads[kernel] += weight(test));
+            able(test).into_iter().for_each(|kernel| loads[kernel] += self.takes(kernel, test));
         }
         let dealt = tests.iter().filter(|test| is_dealt(test));
-        let mut dealt: Vec<_> = dealt.map(|test| (able(test), weight(test), &test.name)).collect();
-        dealt.sort_by_key(|(able, weight, _)| (able.len(), Reverse(*weight)));
+        let mut dealt: Vec<_> = dealt.map(|test| (able(test), test)).collect();
+        dealt.sort_by_key(|(able, test)| (able.len(), Reverse(weight(test))));
         let mut ours = BTreeSet::new();
-        for (able, weight, name) in dealt {
-            let Some(kernel) = able.into_iter().min_by_key(|kernel| loads[*kernel]) else { continue };
-            loads[kernel] += weight;
-            if self.kernels[kernel].0 == self.this {
-                ours.insert(name.clone());
+        for (able, test) in dealt {
+            let then = |kernel: &usize| loads[*kernel] + self.takes(*kernel, test);
+            let Some(kernel) = able.into_iter().min_by_key(then) else { continue };
+            loads[kernel] += self.takes(kernel, test);
+            if self.kernels[kernel].name == self.this {
+                ours.insert(test.name.clone());
             }
         }
         ours
     }
 
+    fn takes(&self, kernel: usize, test: &Test) -> usize {
+        self.kernels[kernel].pace * weight(test)
+    }
+
     /// Which kernels have what a test needs; all if none has, so that it is missed.
     fn able(&self, test: &Test) -> Vec<usize> {
-        let of_some = |name: &String| self.kernels.iter().any(|(_, has)| has.contains(name));
+        let of_some = |name: &String| self.kernels.iter().any(|kernel| kernel.has.contains(name));
         let wanted: Names = test.needs.iter().filter_map(name).filter(of_some).collect();
-        (0..self.kernels.len()).filter(|kernel| wanted.is_subset(&self.kernels[*kernel].1)).collect()
+        (0..self.kernels.len()).filter(|kernel| wanted.is_subset(&self.kernels[*kernel].has)).collect()
     }
 }
 

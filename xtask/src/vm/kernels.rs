@@ -70,9 +70,18 @@ impl LabKernel {
         }
     }
 
-    /// All of them with what each must be able to do: `deb61=btf,fq;deb612=btf,fq,tcx`.
+    /// How long it takes for a test, beside the others: our own has little that is built in, and is emulated as quickly as that.
+    const fn pace(self) -> usize {
+        match self {
+            Self::Deb61 | Self::Deb612 | Self::Deb73 => 3,
+            Self::Fei612 => 2,
+        }
+    }
+
+    /// All of them with their pace and what each must be able to do: `deb61*3=btf,fq;fei612*2=btf,fq,tcx`.
     pub(crate) fn all() -> String {
-        let with = |kernel: &Self| format!("{}={}", kernel.name(), kernel.must_have().join(","));
+        let with =
+            |kernel: &Self| format!("{}*{}={}", kernel.name(), kernel.pace(), kernel.must_have().join(","));
         Self::value_variants().iter().map(with).collect::<Vec<_>>().join(";")
     }
 
