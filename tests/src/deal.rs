@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
+use anyhow::Context;
 use kchaos::fault::capability::Capability;
 
 use crate::{Test, need::Need, select::Kernels};
@@ -26,18 +27,19 @@ struct Kernel {
 impl Lab {
     /// `deb61*3=btf,fq;fei612*2=btf,fq,tcx`: every kernel with how long it takes for a test, beside others, and what it must be
     /// able to do.
-    pub fn read(kernels: &str, this: String) -> Self {
+    pub fn read(kernels: &str, this: String) -> anyhow::Result<Self> {
         let names = |list: &str| list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let kernel = |text: &str| {
             let (head, has) = text.split_once('=').unwrap_or((text, ""));
-            let (name, pace) = head.split_once('*').unwrap_or((head, "1"));
-            Kernel { name: name.to_owned(), pace: pace.parse().unwrap_or(1), has: names(has) }
+            let (name, pace) = head.split_once('*').with_context(|| format!("{head} has no pace"))?;
+            let pace = pace.parse().with_context(|| format!("the pace of {head}"))?;
+            anyhow::Ok(Kernel { name: name.to_owned(), pace, has: names(has) })
         };
-        let mut kernels: Vec<Kernel> = kernels.split(';').map(kernel).collect();
+        let mut kernels = kernels.split(';').map(kernel).collect::<Result<Vec<_>, _>>()?;
         let everywhere = kernels.iter().map(|kernel| kernel.has.clone()).reduce(|one, other| &one & &other);
         let everywhere = everywhere.unwrap_or_default();
         kernels.iter_mut().for_each(|kernel| kernel.has = &kernel.has - &everywhere);
-        Self { kernels, this }
+        Ok(Self { kernels, this })
     }
 
     /// The tests that are this kernel's to run of those that `is_dealt` picks. Each goes to the kernel that has the least to do

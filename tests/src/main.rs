@@ -154,7 +154,13 @@ fn main() -> ExitCode {
         eprintln!("test {twice} is listed twice");
         return ExitCode::FAILURE;
     }
-    let share = Share::of(&tests);
+    let share = match Share::of(&tests) {
+        Ok(share) => share,
+        Err(error) => {
+            eprintln!("KCHAOS_LAB_KERNELS: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let trials = tests.into_iter().filter_map(|test| select::trial(test, &arguments, &share)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     times::show_longest();

@@ -46,11 +46,11 @@ pub struct Share {
 
 impl Share {
     /// This kernel's.
-    pub fn of(tests: &[Test]) -> Self {
+    pub fn of(tests: &[Test]) -> anyhow::Result<Self> {
         let variables = (env::var(KERNELS_VARIABLE), env::var(LAB_VARIABLE));
-        let (Ok(kernels), Ok(this)) = variables else { return Self { ours: None } };
+        let (Ok(kernels), Ok(this)) = variables else { return Ok(Self { ours: None }) };
         let is_dealt = |test: &Test| test.kernels == Kernels::InTurn && !PASSED.contains(test.name.as_str());
-        Self { ours: Some(Lab::read(&kernels, this).deal(tests, is_dealt)) }
+        Ok(Self { ours: Some(Lab::read(&kernels, this)?.deal(tests, is_dealt)) })
     }
 
     /// Why a test need not run here, if so.

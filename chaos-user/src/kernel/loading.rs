@@ -37,6 +37,9 @@ struct Constants {
     log_level: u8,
 }
 
+/// They are never given back, so there must be little of them.
+const _: () = assert!(size_of::<Constants>() <= 4096);
+
 impl Constants {
     fn of(globals: &Globals) -> Self {
         Self {
@@ -81,7 +84,7 @@ impl Constants {
 /// Creates the maps and relocates the programs; loads none.
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     // To make a loader reads all types of the kernel (aya 0.14, `EbpfLoader::new`), which takes longer than all the rest. So one
-    // is kept; what it borrows, some 2 kB each time, lives as long.
+    // is kept; what it borrows lives as long.
     static LOADER: Mutex<Option<EbpfLoader<'static>>> = Mutex::new(None);
     let mut kept = LOADER.lock().unwrap_or_else(PoisonError::into_inner);
     let loader = kept.get_or_insert_with(EbpfLoader::new);

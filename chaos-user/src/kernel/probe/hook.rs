@@ -186,7 +186,7 @@ fn fmod_ret(ebpf: &Ebpf, cgroup: &ScratchCgroup, function: &str, act: fn() -> c_
     let link = attach_raw(ebpf, program).map_err(|error| why(&error))?;
     answers_sometimes(|| cgroup.act(None, act), function)?;
     drop(link);
-    // A process that was forked a moment ago has the link too, until it becomes another program.
+    // Whoever was forked by another thread a moment ago has the link too, until it becomes another program.
     patiently(|| succeed(cgroup.act(None, act)?, "the same after the end of the link"))
 }
 
