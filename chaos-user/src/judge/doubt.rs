@@ -63,7 +63,10 @@ fn of_gate(gate: &GateResult, input: &JudgeInput) -> Vec<Caveat> {
         (Some(inject_s), _) => caveats.push(Caveat::RunLonger { metric, inject_s }),
         (None, Some(pairs)) => caveats.push(Caveat::RunMorePairs { metric, pairs }),
         (None, None) if gate.verdict == GateVerdict::Inconclusive => {
-            caveats.push(Caveat::TooNoisy { metric });
+            caveats.push(match effect.is_by_targets() {
+                true => Caveat::TargetsDiffer { metric },
+                false => Caveat::TooNoisy { metric },
+            });
         }
         (None, None) => {}
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     ewc::{self, LongRun},
+    jackknife::TargetSpread,
     quantile,
     score::{Cell, FEW_EVENTS},
     trend,
@@ -65,7 +66,7 @@ pub struct Estimate {
     pub ci: [f64; 2],
     /// The change on the scale it is tested on: natural logarithm for a rate, plain for a ratio.
     pub theta: f64,
-    /// Standard error of `theta`.
+    /// Standard error of `theta`: by time or by targets, whichever makes the wider interval.
     pub se: f64,
     /// Degrees of freedom of `se`.
     pub df: f64,
@@ -80,11 +81,39 @@ pub struct Estimate {
     /// How many pairs of blocks it is made of, of pulses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs: Option<usize>,
+    /// How much targets differ, where a group has enough of them to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<TargetSpread>,
+    /// Of time and targets the one that `se` is not from: at another confidence it may be the wider one.
+    #[serde(skip)]
+    other: Option<StandardError>,
     /// The least standard error that counting alone gives, if `se` may be less.
     #[serde(skip)]
     floor: f64,
     #[serde(skip)]
     exact: Vec<Share>,
+}
+
+/// A standard error, and how well it is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct StandardError {
+    pub(super) se: f64,
+    pub(super) df: f64,
+}
+
+impl StandardError {
+    /// Of a sum, from the variance and the degrees of freedom of each of its parts (Welch–Satterthwaite: Satterthwaite,
+    /// Biometrics Bulletin 2, 1946).
+    pub(super) fn of_sum(parts: &[(f64, f64)]) -> Self {
+        let variance: f64 = parts.iter().map(|(variance, _)| variance).sum();
+        let df = variance.powi(2) / parts.iter().map(|(variance, df)| variance.powi(2) / df).sum::<f64>();
+        Self { se: variance.sqrt(), df }
+    }
+
+    /// Half of the width of an interval each bound of which holds with chance `level`.
+    fn half(self, level: f64) -> f64 {
+        quantile::t(level, self.df) * self.se
+    }
 }
 
 /// A cell of few events, with the sign it enters `theta` with.
@@ -164,11 +193,10 @@ pub(super) fn theta(pairs: &[Pair]) -> f64 {
 fn measure(kind: Kind, pairs: &[Pair], cells: Cells, seconds: f64, confidence: f64) -> Option<Estimate> {
     let before = phase_variance(pairs, |pair| &pair.before)?;
     let during = phase_variance(pairs, |pair| &pair.during)?;
-    let variance = before.variance + during.variance;
-    // Welch–Satterthwaite (Satterthwaite, Biometrics Bulletin 2, 1946).
-    let df = variance.powi(2) / (before.variance.powi(2) / before.nu + during.variance.powi(2) / during.nu);
+    let StandardError { se, df } =
+        StandardError::of_sum(&[before, during].map(|phase| (phase.variance, phase.nu)));
     let lag1 = before.lag1.max(during.lag1);
-    let spread = Spread { se: variance.sqrt(), df, lag1, pairs: None, floor: 0.0 };
+    let spread = Spread { se, df, lag1, pairs: None, floor: 0.0 };
     Some(Estimate::of(kind, pairs, cells, spread, seconds, confidence))
 }
 
@@ -182,6 +210,7 @@ pub(super) struct Spread {
 }
 
 /// The variance of one phase's share of `theta`, and how well it is known.
+#[derive(Clone, Copy)]
 struct PhaseVariance {
     variance: f64,
     nu: f64,
@@ -261,6 +290,8 @@ impl Estimate {
             few_events,
             seconds,
             pairs,
+            targets: None,
+            other: None,
             floor,
             exact,
         };
@@ -280,6 +311,30 @@ impl Estimate {
         self.at(confidence)
     }
 
+    /// With what is known of how much targets differ: where that makes the wider interval, it is taken.
+    pub(super) fn or_targets(mut self, spread: Option<TargetSpread>, confidence: f64) -> Self {
+        let Some(mut spread) = spread else { return self };
+        let by_time = StandardError { se: self.se, df: self.df };
+        let by_targets = StandardError { se: spread.se, df: spread.df };
+        let [low, high] = self.interval(confidence);
+        let half = by_targets.half(confidence);
+        spread.taken = self.theta - half < low || self.theta + half > high;
+        self.targets = Some(spread);
+        let (taken, other) = if spread.taken { (by_targets, by_time) } else { (by_time, by_targets) };
+        (self.se, self.df, self.other) = (taken.se, taken.df, Some(other).filter(|other| other.se > 0.0));
+        self.at(confidence)
+    }
+
+    /// Whether the interval comes from how much targets differ, so that more of the same targets would not narrow it.
+    pub fn is_by_targets(&self) -> bool {
+        self.targets.is_some_and(|targets| targets.taken)
+    }
+
+    /// What there is to estimate the uncertainty from.
+    fn errors(&self) -> impl Iterator<Item = StandardError> {
+        std::iter::once(StandardError { se: self.se, df: self.df }).chain(self.other)
+    }
+
     /// The standard error, no less than counting alone gives.
     pub fn error(&self) -> f64 {
         self.se.max(self.floor)
@@ -291,10 +346,11 @@ impl Estimate {
         (2.0 * larger).min(1.0)
     }
 
-    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, or what counting alone gives, which is not
-    /// estimated and so normal, or with few events [`Self::mover`], whatever is widest.
+    /// Bounds of `theta`, each of which holds with chance `level`: Student's t, by time or by targets, or what counting
+    /// alone gives, which is not estimated and so normal, or with few events [`Self::mover`], whatever is widest.
     pub fn interval(&self, level: f64) -> [f64; 2] {
-        let half = (quantile::t(level, self.df) * self.se).max(quantile::z(level) * self.floor);
+        let by_counting = quantile::z(level) * self.floor;
+        let half = self.errors().map(|error| error.half(level)).fold(by_counting, f64::max);
         let [low, high] = self.mover(level);
         [low.min(self.theta - half), high.max(self.theta + half)]
     }
@@ -318,7 +374,8 @@ impl Estimate {
     pub fn p_beyond(&self, limit: f64, more: bool) -> f64 {
         let beyond = if more { self.theta - limit } else { limit - self.theta };
         let by_counting = if self.floor > 0.0 { 1.0 - quantile::z_below(beyond / self.floor) } else { 0.0 };
-        let p = quantile::t_tail(beyond / self.se, self.df).max(by_counting);
+        let tails = self.errors().map(|error| quantile::t_tail(beyond / error.se, error.df));
+        let p = tails.fold(by_counting, f64::max);
         if self.exact.is_empty() {
             return p;
         }

@@ -109,6 +109,7 @@ fn ticks(case: &Value, seconds: f64, counters: impl Fn(usize, usize) -> Counters
         seconds,
         control: counters(0, t).into(),
         experiment: counters(1, t).into(),
+        apart: vec![],
     };
     (0..all).map(tick).collect()
 }

@@ -50,7 +50,7 @@ pub struct GateResult {
     /// The interval excludes no change at all. Never decides.
     pub detectable: bool,
     /// If inconclusive: a phase of about this many seconds, and a baseline in proportion, would settle it if the
-    /// effect is as estimated. `None` if that is more than [`MOST_LONGER`] times as long.
+    /// effect is as estimated. `None` if that is more than [`MOST_LONGER`] times as long, or targets differ too much.
     pub needs_s: Option<f64>,
     /// The same in pairs of blocks, of pulses.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,7 +197,8 @@ fn bound(effect: &Estimate, margin: Margin, verdict: GateVerdict) -> Bound {
 
 /// The half-width shrinks with the root of the time: (half / distance to the limit)² times as long.
 fn times_longer(effect: &Estimate, gate: &GateResult) -> Option<f64> {
-    if gate.verdict != GateVerdict::Inconclusive {
+    // Longer, the same targets would differ all the same.
+    if gate.verdict != GateVerdict::Inconclusive || effect.is_by_targets() {
         return None;
     }
     let [low, high] = limits(effect.kind, gate.margin);

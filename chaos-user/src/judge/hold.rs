@@ -2,7 +2,7 @@
 
 use super::{
     Contrast, Design, Estimate, GateVerdict, JudgeInput, Missing, Recovered, Recovery, estimate, ewc, gate,
-    recovery,
+    jackknife, recovery,
 };
 use crate::{
     experiment::hypothesis::Metric,
@@ -28,7 +28,10 @@ pub(super) fn effect(
     let of = |ticks: &[&Tick]| points(metric, ticks.iter().copied());
     let confidence = input.usable_confidence();
     let effect = estimate::estimate(metric.kind(), contrast, &of(before), &of(during), confidence)?;
-    Ok(input.kappa_of(metric).map_or(effect.clone(), |kappa| effect.inflated(kappa, confidence)))
+    // κ is for what time says; that seconds resemble each other does not matter to how targets differ.
+    let kappa = input.kappa_of(metric).unwrap_or(1.0);
+    let targets = jackknife::of_targets(metric, contrast, before, during);
+    Ok(effect.inflated(kappa, confidence).or_targets(targets, confidence))
 }
 
 /// The ticks of a phase that count: those that lie mostly after the system has settled. The baseline begins settled.

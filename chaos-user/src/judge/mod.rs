@@ -2,8 +2,8 @@
 //!
 //! The question is whether anything moved *further than a margin declared before the run*, compared with a control
 //! group in the same second. [`score`] linearises what each second contributes, [`ewc`] turns that into an
-//! uncertainty that knows that seconds resemble each other, [`estimate`](mod@estimate) makes an interval of it,
-//! [`gate`] holds it against the margin, and [`verdict`] combines gates, delivery, control and recovery.
+//! uncertainty that knows that seconds resemble each other, [`jackknife`] into one that knows that targets differ,
+//! [`estimate`](mod@estimate) makes an interval of it, [`gate`] holds it against the margin, and [`verdict`] combines gates, delivery, control and recovery.
 
 pub mod balance;
 pub mod bh;
@@ -17,6 +17,7 @@ pub mod gate;
 pub mod guard;
 mod hold;
 pub mod holm;
+pub mod jackknife;
 pub mod names;
 pub mod placebo;
 pub mod power;
@@ -38,6 +39,8 @@ mod pulse_fixtures;
 #[cfg(test)]
 mod pulsed;
 #[cfg(test)]
+pub(crate) mod several;
+#[cfg(test)]
 pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;
@@ -51,6 +54,7 @@ pub use delivery::{Delivery, RuleDelivery};
 pub use estimate::{Contrast, Estimate, Missing};
 pub use explain::Observation;
 pub use gate::{ControlResult, GateResult, GateVerdict, Steady};
+pub use jackknife::TargetSpread;
 pub use recovery::{RecoveryTime, ResilienceIndex};
 pub use verdict::{AbortReason, Caveat, InvalidReason, Recovered, Verdict};
 
@@ -127,6 +131,14 @@ pub struct JudgeInput {
 impl JudgeInput {
     fn usable_confidence(&self) -> f64 {
         self.confidence.clamp(0.5, 0.999_999)
+    }
+
+    /// Without what tells how targets differ: what is said of it is said of these targets alone.
+    #[must_use]
+    pub fn of_these(mut self) -> Self {
+        let blocks = self.blocks.iter_mut().flat_map(|block| &mut block.ticks);
+        self.ticks.iter_mut().chain(blocks).for_each(|tick| tick.apart.clear());
+        self
     }
 
     fn kappa_of(&self, metric: Metric) -> Option<f64> {
@@ -285,8 +297,10 @@ fn by_pulses(
     contrast: Contrast,
     pairs: &[Blocks],
 ) -> Result<Estimate, Missing> {
-    let points = pulse::pair_points(metric, pairs, input.settle.as_secs_f64());
-    pulse::estimate(metric.kind(), contrast, &points, input.usable_confidence())
+    let (settle_s, confidence) = (input.settle.as_secs_f64(), input.usable_confidence());
+    let points = pulse::pair_points(metric, pairs, settle_s);
+    let effect = pulse::estimate(metric.kind(), contrast, &points, confidence)?;
+    Ok(effect.or_targets(pulse::target_spread(metric, contrast, pairs, settle_s), confidence))
 }
 
 fn add_randomization(input: &JudgeInput, pairs: &[Blocks], gates: &mut [GateResult]) {

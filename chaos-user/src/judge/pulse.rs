@@ -2,12 +2,12 @@
 //! is the same in both blocks of a pair and cancels.
 //!
 //! One engine for every kind of metric: all pairs together give θ, and leaving one pair out at a time says how uncertain it
-//! is (the delete-one jackknife: Quenouille, Biometrika 43, 1956; Tukey, Ann. Math. Statist. 29, 1958). Pairs are what was
-//! randomised, so nothing has to be known about the seconds within them.
+//! is ([`jackknife`]). Pairs are what was randomised, so nothing has to be known about the seconds within them.
 
 use super::{
     estimate::{self, Cells, Contrast, Estimate, Missing, Pair, Spread, contrasted},
     ewc,
+    jackknife::{self, TargetSpread},
     score::Cell,
 };
 use crate::{
@@ -79,6 +79,18 @@ pub fn pair_points(metric: Metric, pairs: &[Blocks], settle_s: f64) -> Vec<PairP
     pairs.iter().map(|pair| PairPoints { on: of(pair.on), off: of(pair.off) }).collect()
 }
 
+/// How much targets differ in the same.
+pub(super) fn target_spread(
+    metric: Metric,
+    contrast: Contrast,
+    pairs: &[Blocks],
+    settle_s: f64,
+) -> Option<TargetSpread> {
+    let on: Vec<&Tick> = pairs.iter().flat_map(|pair| ticks_of(pair.on, settle_s, ALL)).collect();
+    let off: Vec<&Tick> = pairs.iter().flat_map(|pair| ticks_of(pair.off, settle_s, ALL)).collect();
+    jackknife::of_targets(metric, contrast, &off, &on)
+}
+
 /// The early half of the OFF blocks as `on`, the late half as `off`: where they differ, the fault still shows after it is
 /// off, and the effect of pulses is smaller than that of a fault which stays.
 pub fn carry_over_points(metric: Metric, pairs: &[Blocks], settle_s: f64) -> Vec<PairPoints> {
@@ -103,13 +115,10 @@ pub fn estimate(
     let seconds = on.seconds;
     let without: Vec<f64> = without_each(kind, contrast, pairs, &on, &off)?;
     let (cells, cell_pairs) = of_sums(kind, contrast, on, off)?;
-    let k = pairs.len() as f64;
-    let mean = without.iter().sum::<f64>() / k;
-    let jackknife = (k - 1.0) / k * without.iter().map(|theta| (theta - mean).powi(2)).sum::<f64>();
     let spread = Spread {
         // Pairs like clockwork: then the floor is all there is.
-        se: jackknife.sqrt().max(f64::MIN_POSITIVE),
-        df: k - 1.0,
+        se: jackknife::variance(&without).sqrt().max(f64::MIN_POSITIVE),
+        df: pairs.len() as f64 - 1.0,
         lag1: ewc::lag1(&without),
         pairs: Some(pairs.len()),
         floor: estimate::variance_floor(&cell_pairs).sqrt(),

@@ -9,6 +9,7 @@ use super::{
     fixtures::{close, close_pair, list, number, numbers},
     guard::{HarmTest, RareTest},
     holm,
+    jackknife::{Sums, of_sums},
     pulse::{self, PairPoints},
     quantile, trend,
 };
@@ -83,6 +84,38 @@ fn holds_of_quantiles() {
         };
         let ours = estimate(per_mille(case), Contrast::Groups, &points(0), &points(1), 0.95).unwrap();
         check_spread(&ours, case);
+    }
+}
+
+fn check_targets(case: &Value, kind: Kind, cell: impl Fn(&Value, usize) -> Summary) {
+    let of = |group: &str| -> [Vec<Summary>; 2] {
+        [0, 1].map(|at| list(&case[group]).iter().map(|target| cell(&target[at], at)).collect())
+    };
+    let groups = ["control", "experiment"].map(of);
+    let [control, experiment] = groups.each_ref().map(|[before, during]| Sums { before, during });
+    let ours = of_sums(kind, Contrast::Groups, control, experiment).unwrap();
+    close(ours.se, &case["se"]);
+    close(ours.df, &case["df"]);
+}
+
+#[test]
+fn targets_left_out_one_at_a_time() {
+    let expected = reference();
+    for case in list(&expected["target_rates"]) {
+        let seconds = numbers(&case["seconds"]);
+        let cell =
+            |count: &Value, at: usize| Summary::count(number(count), seconds[at], number(count) as u64);
+        check_targets(case, Kind::Rate, cell);
+    }
+    for case in list(&expected["target_ratios"]) {
+        let cell = |cell: &Value, _| {
+            let [hits, trials] = [0, 1].map(|i| number(&cell[i]));
+            Summary::count(hits, trials, hits as u64)
+        };
+        check_targets(case, Kind::RareRatio, cell);
+    }
+    for case in list(&expected["target_quantiles"]) {
+        check_targets(case, per_mille(case), |hits, _| Summary::latency(histogram(hits)));
     }
 }
 

@@ -123,6 +123,7 @@ impl World {
                 seconds: 1.0,
                 control: self.counters(&mut noise, untreated, 0.0).into(),
                 experiment: self.counters(&mut noise, treated, dose * self.extra_errors).into(),
+                apart: vec![],
             }
         };
         seconds.iter().enumerate().map(&mut tick).collect()

@@ -16,10 +16,7 @@ const SECONDS_PER_MINUTE: f64 = 60.0;
 /// pairs of ticks (Theil 1950; Sen, JASA 63, 1968), which no single reading can bend. Its uncertainty comes from the
 /// residuals, as that of a least-squares slope does, and knows that they resemble each other.
 pub fn estimate(before: &[Point], during: &[Point], confidence: f64) -> Result<Estimate, Missing> {
-    let minutes = minutes(during);
-    let control = levels(during, |point| &point.control);
-    let experiment = levels(during, |point| &point.experiment);
-    let apart: Vec<f64> = experiment.iter().zip(&control).map(|(e, c)| e - c).collect();
+    let (minutes, apart) = (minutes(during), apart(during));
     let theta = slope(&minutes, &apart).ok_or(Missing::TooFewTicks)?;
     let scores = scores(&minutes, &apart, theta);
     let run = ewc::long_run(&scores).ok_or(Missing::TooFewTicks)?;
@@ -38,6 +35,18 @@ pub fn estimate(before: &[Point], during: &[Point], confidence: f64) -> Result<E
     let seconds = during.iter().map(|point| point.seconds).sum();
     let spread = Spread { se, df: run.nu, lag1: ewc::lag1(&scores), pairs: None, floor: 0.0 };
     Ok(Estimate::plain(Kind::Trend, cells, theta, spread, seconds, confidence))
+}
+
+/// The slope alone.
+pub(super) fn theta(during: &[Point]) -> Option<f64> {
+    slope(&minutes(during), &apart(during))
+}
+
+/// How far the groups are apart at each point.
+fn apart(points: &[Point]) -> Vec<f64> {
+    let control = levels(points, |point| &point.control);
+    let experiment = levels(points, |point| &point.experiment);
+    experiment.iter().zip(&control).map(|(e, c)| e - c).collect()
 }
 
 /// When each point ends.

@@ -234,6 +234,11 @@ pub enum Caveat {
         /// Which.
         metric: Metric,
     },
+    /// A gate would not be decided by a longer run, as its targets differ too much.
+    TargetsDiffer {
+        /// Which.
+        metric: Metric,
+    },
     /// A gate's interval may be too narrow: neighbouring seconds are too alike.
     Autocorrelated {
         /// Which.
@@ -243,6 +248,22 @@ pub enum Caveat {
     },
     /// One target in a group: the claim is about these, not about a fleet.
     OnePerGroup,
+    /// The same of several targets, of which it is not known how they differ.
+    OnlyThese,
+    /// The intervals know how targets differ: the claim is about targets like these.
+    LikeThese {
+        /// How many there are in the control group.
+        control: usize,
+        /// How many in the experimental group.
+        experiment: usize,
+    },
+}
+
+impl Caveat {
+    /// Whether it says whom a claim is about, and advises nothing.
+    pub const fn is_note(&self) -> bool {
+        matches!(self, Self::OnePerGroup | Self::OnlyThese | Self::LikeThese { .. })
+    }
 }
 
 /// What recovery came to.

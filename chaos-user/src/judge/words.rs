@@ -6,6 +6,7 @@ use super::{
     names,
     verdict::{AbortReason, Caveat, InvalidReason},
 };
+use crate::steady::rates::MIN_TARGETS;
 
 impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,6 +159,11 @@ impl fmt::Display for Caveat {
                     "{name} varies too much for its margin: steady the load, add targets, or widen the margin"
                 )
             }
+            Self::TargetsDiffer { metric } => {
+                let name = metric.name();
+                write!(f, "{name} moves more at some targets than at others, as it would in a longer run: ")?;
+                write!(f, "add targets, or widen the margin")
+            }
             Self::Autocorrelated { metric, lag1 } => {
                 let name = metric.name();
                 write!(
@@ -167,6 +173,14 @@ impl fmt::Display for Caveat {
             }
             Self::OnePerGroup => {
                 write!(f, "one target in a group: the claim is about these, not about others like them")
+            }
+            Self::OnlyThese => {
+                write!(f, "the claim is about these targets, not about others like them: ")?;
+                write!(f, "it takes {MIN_TARGETS} with load in each group to tell how targets differ")
+            }
+            Self::LikeThese { control, experiment } => {
+                write!(f, "the claim is about targets like these {control} and {experiment}: ")?;
+                write!(f, "the intervals know how targets differ")
             }
         }
     }

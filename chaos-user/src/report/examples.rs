@@ -2,11 +2,14 @@
 
 use chaos_common::RuleStats;
 
-use super::{Facts, PhaseRecord, Report, tests::facts};
+use super::{
+    Facts, Groups, PhaseRecord, Report,
+    tests::{facts, member},
+};
 use crate::{
     experiment::hypothesis::{Gate, Margin, Metric},
     judge::{
-        AbortReason, Design, JudgeInput, RuleDelivery, judge,
+        AbortReason, Design, JudgeInput, RuleDelivery, judge, several,
         simulation::{World, delivered},
     },
 };
@@ -72,6 +75,7 @@ pub(super) fn all() -> Vec<Example> {
         ),
         example("no-blocks", pulses(World::QUIET), |input| input.blocks.clear()),
         both(),
+        differing(),
         hostile(),
     ]
 }
@@ -102,6 +106,16 @@ fn both() -> Example {
         (input.design, input.ticks) = (Design::Both, held.ticks(4));
         input.expected_ticks = input.ticks.len();
     })
+}
+
+/// Of five targets, four as they were and one that the fault hits hard.
+fn differing() -> Example {
+    let input = several::of_targets(World::QUIET.input(4), 4, &[1.0, 1.0, 1.0, 1.0, 0.4]);
+    let of =
+        |name: &str, targets: u64| (1..=targets).map(|n| member(&format!("redis-{name}{n}"), n)).collect();
+    let groups = Groups { control: of("c", 4), experiment: of("e", 5) };
+    let report = Report::new(Facts { groups, ..facts() }, judge(&input));
+    Example { name: "targets-differ", report, input }
 }
 
 /// Names as somebody might give them who wants the reader to run something.

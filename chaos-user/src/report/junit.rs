@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::{FaultRecord, Report, number, text};
+use super::{FaultRecord, Report, number, targets, text};
 use crate::{
     experiment::{
         preflight::Finding,
@@ -153,7 +153,7 @@ const fn gate_state(verdict: GateVerdict) -> State {
     }
 }
 
-/// `-1.2 % [-2.9, +0.5], margin -10 %: < 2.9 %`.
+/// `-1.2 % [-2.9, +0.5], margin -10 %: < 2.9 %`, and where the interval comes from if not from time.
 fn gate_words(gate: &GateResult) -> String {
     let margin = text::margin(gate.metric.kind(), gate.margin);
     match &gate.estimate {
@@ -161,7 +161,8 @@ fn gate_words(gate: &GateResult) -> String {
             let (change, interval) = (number::change(effect.kind, effect.change), text::interval(effect));
             let bound = text::bound(gate);
             let bound = if bound == "–" { String::new() } else { format!(": {bound}") };
-            format!("{change} {interval}, margin {margin}{bound}")
+            let whence = targets::whence(effect).map_or(String::new(), |words| format!("; interval {words}"));
+            format!("{change} {interval}, margin {margin}{bound}{whence}")
         }
         None => format!("not measured, margin {margin}"),
     }

@@ -53,6 +53,9 @@ impl Page {
         if let Some(pulses) = &report.pulses {
             item("pulses", &text::pulsed(pulses));
         }
+        if let Some(words) = targets::intervals(report) {
+            item("intervals", &words);
+        }
         for words in targets::lines(&report.targets) {
             item("by target", &words);
         }

@@ -192,10 +192,9 @@ impl Report {
     /// Puts together what the run knows and what the judge said.
     pub fn new(facts: Facts, judgement: Judgement) -> Self {
         let claim = claim::sentence(&judgement);
+        let about = targets::about(&facts.groups, judgement.gates.iter().chain(&judgement.hold));
         let mut caveats = judgement.caveats;
-        if facts.groups.control.len() == 1 || facts.groups.experiment.len() == 1 {
-            caveats.push(Caveat::OnePerGroup);
-        }
+        caveats.push(about);
         let mechanisms = facts.mechanisms.into_iter().chain(std::iter::repeat(String::new()));
         let faults = judgement
             .delivery

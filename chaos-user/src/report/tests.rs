@@ -8,7 +8,7 @@ use crate::judge::{
     simulation::{World, delivered},
 };
 
-fn member(target: &str, id: u64) -> Member {
+pub(super) fn member(target: &str, id: u64) -> Member {
     Member { target: target.into(), cgroup: format!("/kchaos/{target}"), cgroup_id: id.to_string() }
 }
 
@@ -127,6 +127,18 @@ fn one_target_in_a_group_is_said_to_be_one() {
     facts.groups.control.pop();
     let report = Report::new(facts, judge(&World::QUIET.input(4)));
     assert!(report.caveats.contains(&Caveat::OnePerGroup));
+}
+
+#[test]
+fn of_several_it_is_said_whom_the_claim_is_about_and_where_the_interval_is_from() {
+    let differing = examples::named("targets-differ").report;
+    insta::assert_snapshot!("targets-differ-100", plain(&differing, Some(100)));
+    assert!(differing.caveats.contains(&Caveat::LikeThese { control: 4, experiment: 5 }));
+    let whence = "from how targets differ (4 and 5 targets)";
+    assert!(junit::render(&differing, false).unwrap().contains(whence));
+    assert!(html::render(&differing, &examples::named("targets-differ").input).contains(whence));
+    assert!(markdown::render(&differing).contains(&markdown::escape(whence)));
+    assert!(pass().caveats.contains(&Caveat::OnlyThese), "two are several, and too few");
 }
 
 #[test]

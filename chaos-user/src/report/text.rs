@@ -6,7 +6,7 @@ use super::{FaultRecord, PhaseRecord, Report, number, targets, wrap::wrap};
 use crate::{
     experiment::hypothesis::{Kind, Margin, Metric},
     judge::{
-        Caveat, Estimate, GateResult, GateVerdict, Pulses, Recovered, Steady, Verdict,
+        Estimate, GateResult, GateVerdict, Pulses, Recovered, Steady, Verdict,
         delivery::{Delivery, Fired, ShareCheck},
         gate::{Bound, Direction},
         names,
@@ -122,6 +122,9 @@ impl Page {
         if let Some(text) = by_hold(report) {
             self.line("hold", &text);
         }
+        if let Some(text) = targets::intervals(report) {
+            self.line("intervals", &text);
+        }
         for text in targets::lines(&report.targets) {
             self.line("by target", &text);
         }
@@ -155,10 +158,7 @@ impl Page {
         // Where there is nothing to judge, what would sharpen the judgement is beside the point.
         if is_judged(report) {
             for caveat in &report.caveats {
-                self.line(
-                    if matches!(caveat, Caveat::OnePerGroup) { "note" } else { "advice" },
-                    &caveat.to_string(),
-                );
+                self.line(if caveat.is_note() { "note" } else { "advice" }, &caveat.to_string());
             }
         }
         self.line("rollback", &rollback(report));

@@ -24,7 +24,13 @@ pub struct Tick {
     pub control: Done,
     /// What the experimental group did.
     pub experiment: Done,
+    /// What each target did, of groups that have [`MIN_TARGETS`].
+    pub apart: Vec<(Group, Done)>,
 }
+
+/// Of fewer targets in a group nothing is concluded from how they differ, and they are not kept apart: the standard
+/// deviation of three is a guess.
+pub const MIN_TARGETS: usize = 4;
 
 /// A stretch of the `pulse` design: the fault on, or off beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,18 +104,19 @@ fn tick(phase: Phase, began_s: f64, earlier: &Sample, later: &Sample, groups: &[
     if !readable || seconds <= 0.0 {
         return None;
     }
-    let of = |wanted: Group| {
-        let members = groups.iter().zip(earlier.slots.iter().zip(&later.slots));
-        let mut of_group = members.filter(|(group, _)| **group == wanted);
-        let first = of_group.next().map_or(Some(Done::from(Counters::ZERO)), |(_, slots)| between(slots));
-        of_group.try_fold(first?, |sum, (_, slots)| Some(sum.plus(between(slots)?)))
+    let between = |(earlier, later): (&SlotReading, &SlotReading)| Done::between(earlier, later);
+    let mut apart = vec![];
+    let mut of = |wanted: Group| {
+        let of_group = groups.iter().zip(earlier.slots.iter().zip(&later.slots));
+        let of_group = of_group.filter(|(group, _)| **group == wanted);
+        let members: Vec<Done> = of_group.map(|(_, slots)| between(slots)).collect::<Option<_>>()?;
+        if members.len() >= MIN_TARGETS {
+            apart.extend(members.iter().map(|done| (wanted, done.clone())));
+        }
+        Some(members.into_iter().reduce(Done::plus).unwrap_or_else(|| Counters::ZERO.into()))
     };
     let (control, experiment) = (of(Group::Control)?, of(Group::Experiment)?);
-    Some(Tick { phase, at_s: read_at_s(later) - began_s, seconds, control, experiment })
-}
-
-fn between((earlier, later): (&SlotReading, &SlotReading)) -> Option<Done> {
-    Done::between(earlier, later)
+    Some(Tick { phase, at_s: read_at_s(later) - began_s, seconds, control, experiment, apart })
 }
 
 /// When a reading was taken: the middle of the time it took, in seconds.
@@ -168,6 +175,23 @@ mod tests {
         assert_eq!(ticks.len(), 1);
         assert_eq!((ticks[0].control.counters, ticks[0].experiment.counters), (counters(9), counters(18)));
         assert!((ticks[0].seconds - 1.05).abs() < 1e-9, "half of the 0.1 s that the second reading took");
+    }
+
+    #[test]
+    fn targets_of_a_group_that_has_enough_are_kept_apart() {
+        let sample = |n: u64| Sample {
+            begin_ns: n * 1_000_000_000,
+            end_ns: n * 1_000_000_000,
+            slots: (1..=6).map(|slot| SlotReading::of(counters(n * slot))).collect(),
+            rules: vec![],
+        };
+        let apart = |groups: [Group; 6]| -> Vec<(Group, u64)> {
+            let tick = ticks(&[(INJECT, sample(0)), (INJECT, sample(1))], &groups).remove(0);
+            tick.apart.iter().map(|(group, done)| (*group, done.counters.rx_packets)).collect()
+        };
+        let (c, e) = (Group::Control, Group::Experiment);
+        assert_eq!(apart([c, e, e, c, e, e]), [(e, 2), (e, 3), (e, 5), (e, 6)]);
+        assert_eq!(apart([c, c, c, e, e, e]), []);
     }
 
     #[test]

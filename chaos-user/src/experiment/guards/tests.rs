@@ -176,8 +176,11 @@ fn falling_silent_is_below_a_floor() {
 fn the_control_group_is_held_to_the_same() {
     let ticks = World { extra_errors: 0.1, ..QUIET }.ticks(1);
     let (baseline, bad) = (of(&ticks, Phase::Baseline), of(&ticks, Phase::Inject));
-    let swapped =
-        |tick: &Tick| Tick { control: tick.experiment.clone(), experiment: tick.control.clone(), ..*tick };
+    let swapped = |tick: &Tick| Tick {
+        control: tick.experiment.clone(),
+        experiment: tick.control.clone(),
+        ..tick.clone()
+    };
     for (guards, checks) in [
         (vec![AbortIf::ControlUnhealthy], vec![Check(ERRORS)]),
         (vec![AbortIf::ControlUnhealthy, limited(5)], vec![]),

@@ -2,12 +2,9 @@
 
 use super::Recorded;
 use crate::{
-    judge::{JudgeInput, judge},
+    judge::judge,
     report::{TargetGate, TargetResult},
-    steady::{
-        rates,
-        sample::{Part, Sample},
-    },
+    steady::sample::{Part, Sample},
     target::Group,
 };
 
@@ -37,12 +34,7 @@ impl Recorded {
             (*part, Sample { begin_ns, end_ns, slots, rules: Vec::new() })
         };
         let samples: Vec<(Part, Sample)> = self.recording.samples.iter().map(of_kept).collect();
-        let input = JudgeInput {
-            blocks: rates::blocks(&samples, &groups, self.spec.timing.block.as_secs() as usize),
-            ticks: rates::ticks(&samples, &groups),
-            ..self.judge_input()
-        };
-        let gates = judge(&input).gates.into_iter();
+        let gates = judge(&self.input_of(&samples, &groups).of_these()).gates.into_iter();
         let gates =
             gates.filter_map(|gate| Some(TargetGate { metric: gate.metric, estimate: gate.estimate? }));
         TargetResult { target, gates: gates.collect() }
@@ -65,36 +57,37 @@ mod tests {
         run: { design: hold, baseline: 60s, inject: 60s, recover: 10s, settle: 0s }\n";
 
     /// Readings of two phases of a minute, in which these targets receive so many packets in a second.
-    fn readings(rates: [[u64; 2]; 3]) -> Vec<(Part, Sample)> {
-        let mut totals = [0; 3];
-        let sample = |second: u64, totals: [u64; 3]| {
-            let slot = |rx_packets| SlotReading::of(Counters { rx_packets, ..Counters::ZERO });
+    fn readings(rates: &[[u64; 2]]) -> Vec<(Part, Sample)> {
+        let mut totals = vec![0; rates.len()];
+        let sample = |second: u64, totals: &[u64]| {
+            let slot =
+                |rx_packets: &u64| SlotReading::of(Counters { rx_packets: *rx_packets, ..Counters::ZERO });
             let at_ns = second * 1_000_000_000;
-            Sample { begin_ns: at_ns, end_ns: at_ns, slots: totals.map(slot).to_vec(), rules: vec![] }
+            Sample { begin_ns: at_ns, end_ns: at_ns, slots: totals.iter().map(slot).collect(), rules: vec![] }
         };
-        let mut samples = vec![(Part::Phase(Phase::Baseline), sample(0, totals))];
+        let mut samples = vec![(Part::Phase(Phase::Baseline), sample(0, &totals))];
         for second in 1..=120 {
             let part = Part::Phase(if second <= 60 { Phase::Baseline } else { Phase::Inject });
             for (slot, rate) in rates.iter().enumerate() {
                 totals[slot] +=
                     rate[usize::from(second > 60)] + u64::from(random::draw(slot as u64, 1, second) % 50);
             }
-            samples.push((part, sample(second, totals)));
+            samples.push((part, sample(second, &totals)));
             if second == 60 {
-                samples.push((Part::Phase(Phase::Inject), sample(second, totals)));
+                samples.push((Part::Phase(Phase::Inject), sample(second, &totals)));
             }
         }
         samples
     }
 
-    fn recorded(groups: &[Group], rates: [[u64; 2]; 3]) -> Recorded {
+    fn recorded(groups: &[Group], rates: &[[u64; 2]]) -> Recorded {
         let member = |name: &str| Member {
             target: format!("cgroup:/{name}"),
             cgroup: format!("/{name}"),
             cgroup_id: "1".into(),
         };
         Recorded {
-            source: String::new(),
+            source: SPEC.into(),
             spec: parse(SPEC).unwrap(),
             slots: groups.to_vec(),
             rules: vec![],
@@ -116,7 +109,7 @@ mod tests {
     #[test]
     fn what_only_one_of_two_suffers_is_told_of_that_one() {
         let groups = [Group::Control, Group::Experiment, Group::Experiment];
-        let run = recorded(&groups, [[1_000, 1_000], [1_000, 1_000], [1_000, 500]]);
+        let run = recorded(&groups, &[[1_000, 1_000], [1_000, 1_000], [1_000, 500]]);
         let targets = run.by_target();
         let changes: Vec<_> =
             targets.iter().map(|one| (one.target.as_str(), one.gates[0].estimate.change)).collect();
@@ -129,6 +122,22 @@ mod tests {
     #[test]
     fn of_one_target_the_gates_say_all() {
         let groups = [Group::Control, Group::Control, Group::Experiment];
-        assert_eq!(recorded(&groups, [[1_000; 2]; 3]).by_target(), []);
+        assert_eq!(recorded(&groups, &[[1_000; 2]; 3]).by_target(), []);
+    }
+
+    #[test]
+    fn a_replay_knows_how_targets_differ() {
+        let groups = [[Group::Control; 4], [Group::Experiment; 4]].concat();
+        let rates = [[[1_000; 2]; 6].to_vec(), vec![[1_000, 400], [1_000, 700]]].concat();
+        let run = recorded(&groups, &rates);
+        let mut file = vec![];
+        run.write(&mut file).unwrap();
+        let again = Recorded::read(file.as_slice()).unwrap();
+        let [judgement, replayed] = [&run, &again].map(|run| judge(&run.judge_input()));
+        assert!(judgement.gates[0].estimate.as_ref().unwrap().is_by_targets(), "{:?}", judgement.gates);
+        let [report, reread] = [run.report(&judgement), again.report(&replayed)]
+            .map(|report| crate::report::json::render(&report).unwrap());
+        assert_eq!(report, reread);
+        assert_eq!(run.by_target()[0].gates[0].estimate.targets, None, "of one target alone");
     }
 }

@@ -67,18 +67,23 @@ pub struct RunFacts {
 impl Recorded {
     /// What the judge is given.
     pub fn judge_input(&self) -> JudgeInput {
+        self.input_of(&self.recording.samples, &self.slots)
+    }
+
+    /// The same of these readings, which may be of some slots only.
+    fn input_of(&self, samples: &[(Part, Sample)], groups: &[Group]) -> JudgeInput {
         let (spec, timing, recording) = (&self.spec, &self.spec.timing, &self.recording);
         let parts = timing.parts().into_iter();
         let phases = parts.filter(|(part, _)| matches!(part, Part::Phase(_)));
         JudgeInput {
             design: timing.design,
-            blocks: rates::blocks(&recording.samples, &self.slots, timing.block.as_secs() as usize),
+            blocks: rates::blocks(samples, groups, timing.block.as_secs() as usize),
             kappa: self.kappa.clone(),
             gates: spec.gates.clone(),
             metrics: self.metrics.clone(),
             confidence: spec.confidence,
             settle: timing.settle,
-            ticks: rates::ticks(&recording.samples, &self.slots),
+            ticks: rates::ticks(samples, groups),
             expected_ticks: phases.map(|(_, duration)| duration.as_secs() as usize).sum(),
             rules: self.deliveries(),
             aborted: recording.aborted.clone(),

@@ -9,6 +9,7 @@ mod kayenta;
 mod noise;
 mod pulses;
 mod table;
+mod targets;
 
 const RUNS: u64 = 2_000;
 

@@ -1,7 +1,7 @@
 //! The tables of docs/judge.md, and the targets that they must meet.
 
-use super::{corpus, guards, holds, pulses};
-use crate::experiment::hypothesis::Margin;
+use super::{corpus, guards, holds, pulses, targets};
+use crate::experiment::hypothesis::{Kind, Margin};
 
 const COVERAGE: std::ops::RangeInclusive<f64> = 86.0..=94.0;
 /// In percent of the runs.
@@ -101,6 +101,50 @@ fn held() -> Vec<String> {
     rows
 }
 
+const RATE: (Kind, Margin) = (Kind::Rate, Margin { increase: None, decrease: Some(0.1) });
+const ERRORS: (Kind, Margin) = (Kind::RareRatio, Margin { increase: Some(0.005), decrease: None });
+
+/// Groups of targets that differ in what the fault does to them, or do not.
+fn differing() -> Vec<String> {
+    use targets::Design::{Hold, Pulses};
+    let mut rows = vec![];
+    for (design, (kind, margin), all_differ) in
+        [(Pulses, RATE, vec![0.0, 0.05, 0.1]), (Pulses, ERRORS, vec![0.003]), (Hold, RATE, vec![0.0, 0.1])]
+    {
+        for (differ, targets) in all_differ.iter().flat_map(|differ| [(*differ, 4), (*differ, 8)]) {
+            let place = format!("{design:?}, {kind:?}, {targets} that differ by {differ}");
+            let [by_time, ours] = targets::shares(targets::World { design, kind, margin, targets, differ });
+            if differ > 0.0 {
+                assert!(by_time.covered < *COVERAGE.start(), "{place}: time covers {}", by_time.covered);
+                assert!(COVERAGE.contains(&ours.covered), "{place}: covers {}", ours.covered);
+            } else {
+                // The larger of two standard errors that are estimates is too large where either would do.
+                assert!(ours.covered >= *COVERAGE.start(), "{place}: covers {}", ours.covered);
+                assert!(ours.pass >= LEAST_PASS, "{place}: PASS {}", ours.pass);
+            }
+            assert!(ours.different <= MOST_DIFFERENT, "{place}: different {}", ours.different);
+            assert!(ours.fail <= MOST_FALSE_FAIL, "{place}: FAIL {}", ours.fail);
+            assert!(
+                ours.pass_at_margin <= MOST_AT_MARGIN,
+                "{place}: PASS at the margin {}",
+                ours.pass_at_margin
+            );
+            let (name, sd) = match kind {
+                Kind::Rate => ("rate", format!("{:.0} %", 100.0 * differ)),
+                _ => ("error ratio", format!("{:.1} pp", 100.0 * differ)),
+            };
+            for (rule, shares) in [("time alone", by_time), ("this judge", ours)] {
+                let design = if design == Hold { "hold" } else { "pulses" };
+                let cells =
+                    [shares.covered, shares.different, shares.fail, shares.pass, shares.pass_at_margin];
+                let cells = cells.map(percent).join(" | ");
+                rows.push(format!("| {design} | {name} | {targets} | {sd} | {rule} | {cells} |"));
+            }
+        }
+    }
+    rows
+}
+
 fn guarded() -> Vec<String> {
     let row = |rho: f64| {
         let row = guards::row(rho);
@@ -148,6 +192,12 @@ fn the_page_has_what_wanders_and_what_is_rare() {
 fn the_page_has_holds_and_other_rules() {
     let header = "| world | rule | FAIL, no effect | \"different\" | PASS at the margin | FAIL at +20 % |";
     the_page_has(&table(header, &held()));
+}
+
+#[test]
+fn the_page_has_targets_that_differ() {
+    let header = "| design | metric | targets | differ by | interval from | covers | \"different\" | FAIL | PASS | PASS at the margin |";
+    the_page_has(&table(header, &differing()));
 }
 
 #[test]

@@ -17,7 +17,8 @@ use crate::{
 pub fn gates(report: &Report) -> Html {
     let lead = "An interval inside the shaded margin passes, one wholly outside fails, and one across its border is not decided.";
     let figure = forest::render("gates", "Change of each gate over its margin", &rows(report, &report.gates));
-    section("Gates", lead, [figure, gates_table("Gates", report, &report.gates)])
+    let intervals = targets::intervals(report).map(|words| format!("Intervals {words}."));
+    section("Gates", lead, [figure, gates_table("Gates", report, &report.gates), list(intervals)])
 }
 
 /// The same by the hold, where there were pulses as well.
