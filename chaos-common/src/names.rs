@@ -128,7 +128,7 @@ pub mod program {
 /// Maps.
 pub mod map {
     names! {
-        /// cgroup id → [`Target`](crate::Target).
+        /// [`Target`](crate::Target)s, where [`TargetHash`](crate::targets::TargetHash) has them.
         TARGETS = "TARGETS",
         /// rule → [`Rule`](crate::Rule).
         RULES = "RULES",
@@ -142,11 +142,11 @@ pub mod map {
         LEAPS = "LEAPS",
         /// 0 → [`Lease`](crate::Lease).
         LEASE = "LEASE",
-        /// IPv4 prefix → clause mask.
+        /// [`Range`](crate::ranges::Range)s of IPv4 addresses.
         PEERS_V4 = "PEERS_V4",
-        /// IPv6 prefix → clause mask.
+        /// [`WideRange`](crate::ranges::WideRange)s of IPv6 addresses.
         PEERS_V6 = "PEERS_V6",
-        /// side × port → clause mask.
+        /// [`Range`](crate::ranges::Range)s of ports.
         PORTS = "PORTS",
         /// rule → [`Shape`](crate::shape::Shape).
         SHAPES = "SHAPES",
@@ -218,6 +218,8 @@ pub mod global {
         LEVELS = "LEVELS",
         /// `u32`: how many slots there are; `RULE_STATE` and `RULE_STATS` have 64 × this many entries.
         SLOTS = "SLOTS",
+        /// [`TargetHash`](crate::targets::TargetHash).
+        TARGET_HASH = "TARGET_HASH",
         /// [`NetConfig`](crate::net::NetConfig).
         NET = "NET",
         /// `u64`: rules whose pattern moves on by one step for each segment.

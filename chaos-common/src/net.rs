@@ -62,20 +62,18 @@ pub mod reject {
 
 /// How many filter clauses one injection can hold: the width of a clause bitmask.
 pub const MAX_CLAUSES: u32 = 64;
-/// How many prefixes the clauses may name, per address family.
+/// How many prefixes the clauses may name.
 pub const MAX_PREFIXES: u32 = 4096;
-/// Entries of the map of ports: every port, once as the peer's and once as the cgroup's own.
-pub const PORT_ENTRIES: u32 = 2 * 65_536;
 
-/// Index of the entry of `PORTS` for the peer's port.
+/// Where in `PORTS` the peer's port is.
 #[inline(always)]
-pub const fn peer_port_index(port: u16) -> u32 {
+pub const fn peer_port_key(port: u16) -> u32 {
     port as u32
 }
 
-/// Index of the entry of `PORTS` for the cgroup's own port.
+/// Where in `PORTS` the cgroup's own port is.
 #[inline(always)]
-pub const fn local_port_index(port: u16) -> u32 {
+pub const fn local_port_key(port: u16) -> u32 {
     65_536 + port as u32
 }
 
@@ -91,6 +89,8 @@ pub mod uses {
     pub const LOOPBACK: u32 = 1 << 3;
     /// Some clause tells the handshakes of TCP from the rest.
     pub const CONNECTIONS: u32 = 1 << 4;
+    /// All devices that packets leave by have Ethernet headers.
+    pub const ETHERNET: u32 = 1 << 5;
 }
 
 crate::pod! {
@@ -123,10 +123,14 @@ crate::pod! {
         pub established: u64,
         /// Rules whose losses the sender is told of.
         pub told: u64,
+        /// [Steps](crate::ranges::steps) of a search for an IPv4 peer.
+        pub peer_v4_steps: u32,
+        /// The same in IPv6.
+        pub peer_v6_steps: u32,
+        /// The same for a port.
+        pub port_steps: u32,
         /// Bits of [`uses`].
         pub uses: u32,
-        /// Unused.
-        pub spare: u32,
     }
 }
 
@@ -145,7 +149,9 @@ impl NetConfig {
         new: 0,
         established: 0,
         told: 0,
+        peer_v4_steps: 0,
+        peer_v6_steps: 0,
+        port_steps: 0,
         uses: 0,
-        spare: 0,
     };
 }

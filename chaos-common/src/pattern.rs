@@ -1,9 +1,7 @@
 //! Patterns: which occurrences of a sequence a rule hits. Network faults have them from the loss models of
 //! netem, every other fault takes the same.
 
-use crate::Chance;
-#[cfg(not(target_arch = "bpf"))]
-use crate::chance;
+use crate::{Chance, chance};
 
 crate::pod! {
     /// Which occurrences of a sequence are hit ("lost", in the words of the loss models these come from).
@@ -82,6 +80,16 @@ impl Pattern {
     #[inline(always)]
     pub const fn is_memoryless(&self) -> bool {
         self.model == model::RANDOM
+    }
+
+    /// Whether every packet is lost, or none is, so that nothing has to be drawn.
+    #[inline(always)]
+    pub const fn is_certain(&self) -> Option<bool> {
+        match (self.model, self.p[0]) {
+            (model::RANDOM, 0) => Some(false),
+            (model::RANDOM, chance::ONE) => Some(true),
+            _ => None,
+        }
     }
 
     /// The next packet: the model's new state, and whether this packet is lost. `draws` are two

@@ -10,20 +10,6 @@ pub const MAX_RULES_PER_HOOK: u32 = 8;
 pub const MAX_SLOTS: u32 = 256;
 /// How many different cgroup depths targets may sit at.
 pub const MAX_LEVELS: usize = 4;
-/// How many cgroups can be targets.
-pub const MAX_TARGETS: u32 = 16_384;
-
-crate::pod! {
-    /// What concerns one cgroup and everything below it.
-    pub struct Target {
-        /// Bit *n* set: rule *n* is for this cgroup.
-        pub rules: u64,
-        /// Where its state and counters are.
-        pub slot: u32,
-        /// Unused.
-        pub spare: u32,
-    }
-}
 
 crate::pod! {
     /// The cgroup depths at which targets sit; the root of the hierarchy is depth 0.
@@ -51,10 +37,10 @@ crate::pod! {
         pub when: When,
         /// 0 draws from the kernel's generator; anything else replays (see [`crate::random`]).
         pub seed: u64,
-        /// How much the rule may do altogether.
-        pub budget: Budget,
         /// Which of the occurrences that count are hit.
         pub pattern: Pattern,
+        /// How much the rule may do altogether. Last, as only what is hit asks for it.
+        pub budget: Budget,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gate: every program that can inject asks it first.
 //!
 //! target → lease → filter → pulse → when → chance → budget, in this order because non-targets must pay next to
-//! nothing (one hash lookup) and because reading the clock costs more than that lookup. Whatever comes of
+//! nothing (one lookup) and because reading the clock costs more than that lookup. Whatever comes of
 //! it is counted, by rule and slot.
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
@@ -14,7 +14,8 @@ use chaos_common::{
 use crate::{
     atomic,
     maps::{
-        BUDGETS, BY_SEGMENT, LEAPS, LEASE, LEVELS, RULE_STATE, RULE_STATS, RULES, SLOTS, TARGETS, global,
+        BUDGETS, BY_SEGMENT, LEAPS, LEASE, LEVELS, RULE_STATE, RULE_STATS, RULES, SLOTS, TARGET_HASH,
+        TARGETS, global,
     },
 };
 
@@ -34,13 +35,13 @@ pub fn subject(ancestor_id: impl Fn(u32) -> u64) -> Option<Subject> {
     // Not an `Option<Subject>`: the compiler reads the rules of a `None`, which nobody has written, and the
     // verifier refuses that.
     let (mut found, mut subject) = (false, Subject { rules: 0, slot: 0 });
+    let hash = global(&TARGET_HASH);
     for i in 0..MAX_LEVELS {
         if i as u32 >= global(&LEVELS.count) {
             break;
         }
         let id = ancestor_id(global(&LEVELS.level[i]));
-        // SAFETY: entries are only replaced whole by user space, and outlive this program (RCU).
-        if let Some(target) = unsafe { TARGETS.get(id) } {
+        if let Some(target) = hash.find(id, |index| TARGETS.get(index)) {
             subject = Subject { rules: subject.rules | target.rules, slot: target.slot };
             found = true;
         }
@@ -260,6 +261,9 @@ fn next_occurrence(state: *mut RuleState) -> u64 {
 #[inline(always)]
 fn hit(asked: &Asked<'_>) -> bool {
     let pattern = &asked.rule.pattern;
+    if let Some(always) = pattern.is_certain() {
+        return always;
+    }
     if pattern.is_memoryless() {
         return pattern.step(0, [draw(asked), 0]).1;
     }

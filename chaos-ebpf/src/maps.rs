@@ -1,6 +1,6 @@
 //! The maps and the read-only globals, each with what it holds.
 //!
-//! Sizes given here are the largest; the controller lowers them to what a plan needs.
+//! Sizes given here are the largest, or any; the controller makes them what a plan needs.
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -10,8 +10,9 @@ use aya_ebpf::{
 use chaos_common::{
     Corruption, Counters, Duplication, Leaps, Lease, Rule, RuleState, RuleStats, Target,
     dns::{DnsAnswer, KEY_BYTES, MAX_NAME_ENTRIES},
-    net::{MAX_PREFIXES, NetConfig, PORT_ENTRIES},
-    rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS, MAX_TARGETS},
+    net::NetConfig,
+    ranges::{MAX_STEPS, Range, WideRange},
+    rule::{BudgetState, Levels, MAX_LEVELS, MAX_RULES, MAX_SLOTS},
     shape::{FLOWS, Shape, ShapeState, TABLES, Table},
     sleep::{SLOTS as SLEEPERS, SleepConfig, SleepRequest, SleepState, SleepStats},
     sock::Refusal,
@@ -23,13 +24,14 @@ use chaos_common::{
         CallEffect, CallEntry, CallFilter, CallKey, CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, PathTable,
         REMEMBERED, Remembered,
     },
+    targets::TargetHash,
 };
 
 use crate::net::{dns::Query, turn::Answer};
 
-/// Whom anything concerns: one miss here is all that other cgroups pay.
+/// Whom anything concerns: not to be here is all that other cgroups pay for.
 #[map]
-pub static TARGETS: HashMap<u64, Target> = HashMap::with_max_entries(MAX_TARGETS, 0);
+pub static TARGETS: Array<Target> = Array::with_max_entries(1, 0);
 
 /// What to do.
 #[map]
@@ -55,17 +57,17 @@ pub static LEAPS: Array<Leaps> = Array::with_max_entries(MAX_RULES, 0);
 #[map]
 pub static LEASE: Array<Lease> = Array::with_max_entries(1, 0);
 
-/// IPv4 prefix → the clauses whose prefixes contain it.
+/// IPv4 addresses, in ranges of which each has the clauses whose prefixes contain it.
 #[map]
-pub static PEERS_V4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+pub static PEERS_V4: Array<Range> = Array::with_max_entries(1 << MAX_STEPS, 0);
 
-/// IPv6 prefix → the clauses whose prefixes contain it.
+/// The same in IPv6.
 #[map]
-pub static PEERS_V6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+pub static PEERS_V6: Array<WideRange> = Array::with_max_entries(1 << MAX_STEPS, 0);
 
-/// Side and port → the clauses that name it.
+/// The peer's ports, and then the cgroup's own, in ranges of which each has the clauses that name it.
 #[map]
-pub static PORTS: Array<u64> = Array::with_max_entries(PORT_ENTRIES, 0);
+pub static PORTS: Array<Range> = Array::with_max_entries(1 << MAX_STEPS, 0);
 
 /// How rules that hold packets back do it.
 #[map]
@@ -204,6 +206,10 @@ pub static CALL_MEMORY: LruHashMap<u32, Remembered> = LruHashMap::with_max_entri
 /// At which depths of the cgroup hierarchy targets sit.
 #[unsafe(no_mangle)]
 pub static LEVELS: Levels = Levels { count: 0, level: [0; MAX_LEVELS] };
+
+/// Where a target is.
+#[unsafe(no_mangle)]
+pub static TARGET_HASH: TargetHash = TargetHash::SMALLEST;
 
 /// How many slots there are.
 #[unsafe(no_mangle)]

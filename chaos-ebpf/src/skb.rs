@@ -1,6 +1,6 @@
 //! What both kinds of packet programs need of `struct __sk_buff`.
 
-use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
+use core::{arch::asm, array, ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -47,6 +47,34 @@ impl Skb {
         }
     }
 
+    /// The same as words of four bytes, in their own order. Bytes would be put together one by one.
+    #[inline(always)]
+    pub fn words<const N: usize>(self, offset: u32) -> Option<[u32; N]> {
+        let mut words = MaybeUninit::<[u32; N]>::uninit();
+        // SAFETY: the destination is N words long, and written if the helper succeeds.
+        unsafe {
+            let (to, length) = (words.as_mut_ptr().cast(), 4 * N as u32);
+            let result =
+                bpf_skb_load_bytes_relative(self.0.cast::<c_void>(), offset, to, length, BPF_HDR_START_NET);
+            (result == 0).then(|| words.assume_init())
+        }
+    }
+
+    /// The same where the packet has an Ethernet header in front, without calling anything: `None` if they are not in the
+    /// packet's first piece. For programs of tc, whose packets begin with the link layer's header.
+    #[inline(always)]
+    pub fn words_behind_ethernet<const N: usize>(self, offset: u32) -> Option<[u32; N]> {
+        // SAFETY: the verifier allows reading these fields of the context.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let from = data + (ETHERNET_BYTES + offset) as usize;
+        if from + 4 * N > end {
+            return None;
+        }
+        // SAFETY: in bounds, as has been seen. Who makes room for headers has the network header at a multiple of 4
+        // (include/linux/netdevice.h, HH_DATA_OFF, 6.18), and where not, the verifier allows it if the processor does.
+        Some(array::from_fn(|word| unsafe { (from as *const u32).add(word).read_volatile() }))
+    }
+
     /// The bytes there, to where there is room for them.
     #[inline(always)]
     pub fn load(self, offset: u32, bytes: &mut [u8]) -> Option<()> {
@@ -70,7 +98,7 @@ impl Skb {
         }
     }
 
-    /// The same as words of four bytes, in their own order. Bytes would be put together one by one.
+    /// The same as words of four bytes, as [`words`](Self::words) gives them.
     #[inline(always)]
     pub fn words_at<const N: usize>(self, offset: u32) -> Option<[u32; N]> {
         let mut words = MaybeUninit::<[u32; N]>::uninit();

@@ -23,7 +23,8 @@ use crate::{
     gate::{self, Subject},
     maps::{NET, REFUSALS, global},
     net::{
-        parse::{ipproto, named_ports, peers_v4, peers_v6, protocol_clauses},
+        named::{named_ports, peers_v4, peers_v6},
+        parse::{ipproto, protocol_clauses},
         uses,
     },
     steady,
@@ -48,8 +49,8 @@ const PAGE_BYTES: i32 = 4096;
 /// The other end of a socket, or the one that a call names.
 enum Peer {
     None,
-    V4([u8; 4], u16),
-    V6([u8; 16], u16),
+    V4(u32, u16),
+    V6([u32; 4], u16),
 }
 
 #[cgroup_sock_addr(connect4)]
@@ -214,7 +215,7 @@ fn bind_clauses(ctx: *mut bpf_sock_addr) -> u64 {
 #[inline(always)]
 fn peer_v4(ctx: *mut bpf_sock_addr) -> Peer {
     // SAFETY: as above.
-    unsafe { Peer::V4((*ctx).user_ip4.to_ne_bytes(), u16::from_be((*ctx).user_port as u16)) }
+    unsafe { Peer::V4((*ctx).user_ip4, u16::from_be((*ctx).user_port as u16)) }
 }
 
 #[inline(always)]
@@ -269,7 +270,7 @@ impl Socket {
         // SAFETY: the verifier allows reading these fields of the socket.
         unsafe {
             if self.family == family::INET {
-                return Peer::V4((*self.sk).dst_ip4.to_ne_bytes(), self.peer_port);
+                return Peer::V4((*self.sk).dst_ip4, self.peer_port);
             }
             let ip = &raw const (*self.sk).dst_ip6;
             Peer::of_v6([(*ip)[0], (*ip)[1], (*ip)[2], (*ip)[3]], self.peer_port)
@@ -282,14 +283,9 @@ impl Peer {
     #[inline(always)]
     fn of_v6(words: [u32; 4], port: u16) -> Self {
         if words[0] == 0 && words[1] == 0 && words[2] == u32::to_be(0xffff) {
-            return Self::V4(words[3].to_ne_bytes(), port);
+            return Self::V4(words[3], port);
         }
-        let mut bytes = [0; 16];
-        for (i, word) in words.iter().enumerate() {
-            let [a, b, c, d] = word.to_ne_bytes();
-            (bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]) = (a, b, c, d);
-        }
-        Self::V6(bytes, port)
+        Self::V6(words, port)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What being attached costs a Redis that has all it can do.
 
 use std::{
-    fs,
+    env, fs,
     io::{Read, Write},
     net::TcpStream,
     sync::atomic::Ordering,
@@ -32,7 +32,7 @@ use super::{
     toy::load::{Asks, Client, Load, SEED, Wander},
 };
 
-/// Of blocks with programs attached and blocks without.
+/// Of blocks with programs attached and blocks without. `KCHAOS_BENCH_PAIRS` says otherwise.
 const PAIRS: usize = 300;
 /// Short, as a shared machine is faster or slower for seconds at a time: of blocks of a second those without anything attached
 /// differ from one another by 10 %, of 50 ms by 5 %, and there are twenty times as many.
@@ -109,13 +109,16 @@ pub fn bench(servers: &Servers) -> anyhow::Result<()> {
     let client = Client { to: at(MEASURED, REDIS), asks: Asks::Redis, wander: Wander::new(1.0, SEED) };
     let load = Load::saturating(&servers.networks.outside, vec![client; CONNECTIONS]);
     thread::sleep(Duration::from_secs(2));
+    let pairs = env::var("KCHAOS_BENCH_PAIRS").ok().and_then(|text| text.parse().ok()).unwrap_or(PAIRS);
     println!(
-        "a Redis that has all it can do, attached against detached ({PAIRS} pairs of {} ms)",
+        "a Redis that has all it can do, attached against detached ({pairs} pairs of {} ms)",
         BLOCK.as_millis()
     );
-    for (stream, attached) in (0..).zip(&ATTACHED) {
+    // Some of them: `KCHAOS_BENCH_ATTACHED=default`.
+    let some = env::var("KCHAOS_BENCH_ATTACHED").unwrap_or_default();
+    for (stream, attached) in (0..).zip(&ATTACHED).filter(|(_, attached)| attached.name.contains(&some)) {
         match attached.plan(&servers.cgroups[attached.side])? {
-            Some(plan) => compare(attached, &plan, stream, &load, servers)?,
+            Some(plan) => compare(attached, &plan, (stream, pairs), &load, servers)?,
             None => println!("  {:<44} not on this kernel", attached.name),
         }
     }
@@ -141,12 +144,12 @@ impl Attached {
 fn compare(
     attached: &Attached,
     plan: &Plan,
-    stream: u32,
+    (stream, count): (u32, usize),
     load: &Load,
     servers: &Servers,
 ) -> anyhow::Result<()> {
     let mut pairs = vec![];
-    for pair in 0..PAIRS {
+    for pair in 0..count {
         let attached_first = random::draw(SEED, stream, pair as u64) & 1 == 0;
         let block = |attached: bool| -> anyhow::Result<Done> {
             let injection = attached.then(|| armed(plan)).transpose()?;

@@ -46,7 +46,7 @@ pub fn bench() -> anyhow::Result<()> {
 
 fn cases(target: &BenchCgroup) -> anyhow::Result<Vec<Case>> {
     let plan = |percent| {
-        let device = Device { ifindex: 1, name: "lo".into(), root: RootQdisc::none() };
+        let device = Device { ifindex: 1, name: "lo".into(), ethernet: true, root: RootQdisc::none() };
         let all = Capabilities::all_but(&[]);
         target.plan_for("loss", &[("percent", percent)], &Netns::current()?, vec![device], &all)
     };

@@ -136,7 +136,7 @@ fn can_be_planned(text: &str) -> anyhow::Result<()> {
 
 fn member(group: Group, id: u64) -> anyhow::Result<Member> {
     let path = Path::new("/docs").join(id.to_string());
-    let devices = vec![Device { ifindex: 2, name: "eth0".into(), root: RootQdisc::none() }];
+    let devices = vec![Device { ifindex: 2, name: "eth0".into(), ethernet: true, root: RootQdisc::none() }];
     Ok(Member {
         group,
         target: format!("cgroup:{}", path.display()).parse()?,

@@ -1,7 +1,7 @@
 //! Running `kchaos` as a user does.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -184,6 +184,31 @@ impl Running {
         let output = output.join().map_err(|_| anyhow!("reading its output panicked"))?;
         self.said.extend(self.lines.iter().map(|line| line + "\n"));
         Ok(Ended { code: status.code(), output, said: std::mem::take(&mut self.said) })
+    }
+
+    /// Waits until it does not end any more where this signal comes, but does something about it.
+    pub fn wait_until_it_catches(&self, signal: Signal) -> anyhow::Result<()> {
+        let (status, deadline) = (format!("/proc/{}/status", self.pid()), Instant::now() + ON_WITHIN);
+        loop {
+            let text = fs::read_to_string(&status)?;
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).context("no SigCgt")?;
+            if u64::from_str_radix(caught.trim(), 16)? & (1 << (signal as i32 - 1)) != 0 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "kchaos does not catch {signal}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sends a signal again and again until it has ended.
+    pub fn ended_by_many(mut self, signal: Signal) -> anyhow::Result<Ended> {
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "kchaos does not end: {}", self.said);
+            self.signal(signal)?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.ended()
     }
 
     /// Ends it as Ctrl-C does.

@@ -28,7 +28,8 @@ pub fn tests() -> Vec<Test> {
         EGRESS on one kernel: rollback_is_done_before_exit_on_sigterm, rollback_is_done_before_exit_on_stop,
             rollback_is_done_before_exit_on_the_deadline, stop_ends_a_controller_that_does_not_answer,
             loss_that_never_fires_is_invalid, sigstop_ends_loss_within_the_lease,
-            a_hung_run_loop_ends_loss_within_two_leases, rollback_is_done_before_exit_on_sigint;
+            a_hung_run_loop_ends_loss_within_two_leases, rollback_is_done_before_exit_on_sigint,
+            ctrl_c_while_programs_are_loaded_is_no_error;
         CLSACT: sigkill_of_a_clsact_injection_is_cleaned_up_by_the_watchdog;
         CLSACT on one kernel: sweep_and_the_watchdog_do_not_get_into_each_others_way,
             a_clsact_injection_leaves_the_device_as_it_was;
@@ -172,6 +173,23 @@ fn rolls_back(arguments: &str, end: impl FnOnce(Running) -> anyhow::Result<Ended
 
 fn rollback_is_done_before_exit_on_sigint() -> anyhow::Result<()> {
     rolls_back("", Running::interrupt)
+}
+
+/// A verifier gives up where a signal comes, with an error that means nothing but that.
+fn ctrl_c_while_programs_are_loaded_is_no_error() -> anyhow::Result<()> {
+    let (lab, cgroup) = (Lab::new()?, Cgroup::new()?);
+    let _victim = Victim::start(&lab, &cgroup)?;
+    let before = Snapshot::take(&lab, &[&cgroup])?;
+    for _ in 0..3 {
+        let arguments = format!("inject loss --percent 100 --json --for 30s --on {}", cgroup.target());
+        let kchaos = Running::start(controller::command(&arguments))?;
+        let pid = kchaos.pid();
+        kchaos.wait_until_it_catches(Signal::SIGINT)?;
+        let ended = kchaos.ended_by_many(Signal::SIGINT)?;
+        ensure!(matches!(ended.code, Some(exit::OK | exit::INVALID)), "{ended:?}");
+        before.ensure_restored(&lab, &[&cgroup], pid)?;
+    }
+    Ok(())
 }
 
 fn rollback_is_done_before_exit_on_sigterm() -> anyhow::Result<()> {

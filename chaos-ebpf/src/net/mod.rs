@@ -5,6 +5,7 @@ mod corrupt;
 pub mod dns;
 mod duplicate;
 mod loss;
+pub mod named;
 mod owner;
 pub mod parse;
 mod priority;

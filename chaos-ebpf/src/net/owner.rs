@@ -57,7 +57,7 @@ fn is_somebodys(skb: Skb, netns: u64, subject: &mut Subject) -> bool {
 fn find(skb: Skb, netns: u64) -> Option<Subject> {
     match skb.protocol() {
         ethertype::IPV4 => {
-            let transport = ipv4_transport(&skb.bytes::<20>(0)?);
+            let transport = ipv4_transport(&skb.words(0)?);
             let mut tuple = Tuple { addresses: skb.bytes::<8>(12)?, ports: ports(skb, &transport)? };
             let subject = socket_subject(skb, transport.protocol, &mut tuple, netns)?;
             (netns != CURRENT_NETNS || stays(skb, family::INET, &tuple)).then_some(subject)

@@ -1,11 +1,13 @@
 //! From packet to filter clauses: bounds first, then addresses, protocol and ports.
 
-use aya_ebpf::maps::lpm_trie::Key;
-use chaos_common::net::{Direction, local_port_index, peer_port_index, uses};
+use chaos_common::net::{Direction, uses};
 
-use super::uses;
+use super::{
+    named::{named_ports, peers_v4, peers_v6},
+    uses,
+};
 use crate::{
-    maps::{NET, PEERS_V4, PEERS_V6, PORTS, global},
+    maps::{NET, global},
     skb::Skb,
 };
 
@@ -45,64 +47,85 @@ pub fn clauses(skb: Skb, direction: Direction) -> u64 {
     if !uses(uses::CLAUSES) {
         return 0;
     }
-    let (peers, transport) = match skb.protocol() {
+    let headers = match skb.protocol() {
         ethertype::IPV4 => ipv4(skb, direction),
         ethertype::IPV6 => ipv6(skb, direction),
         _ => None,
     }
-    .unwrap_or((0, Transport { protocol: u8::MAX, offset: None, fragment: false }));
-    (global(&NET.any_peer) | peers)
-        & protocol_clauses(transport.protocol)
-        & port_clauses(skb, direction, &transport)
-        & connection_clauses(skb, &transport)
+    .unwrap_or(Headers {
+        peers: 0,
+        transport: Transport { protocol: u8::MAX, offset: None, fragment: false },
+        behind: None,
+    });
+    (global(&NET.any_peer) | headers.peers)
+        & protocol_clauses(headers.transport.protocol)
+        & port_clauses(skb, direction, &headers)
+        & connection_clauses(skb, &headers.transport)
 }
 
+/// What leaves is read where it is, if that is known: what leaves is met by tc alone.
 #[inline(always)]
-fn ipv4(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
-    let header: [u8; 20] = skb.bytes(0)?;
-    let at = match direction {
-        Direction::Egress => 16,
-        Direction::Ingress => 12,
+fn words<const N: usize>(skb: Skb, direction: Direction, offset: u32) -> Option<[u32; N]> {
+    let in_place = match direction {
+        Direction::Egress if uses(uses::ETHERNET) => skb.words_behind_ethernet(offset),
+        _ => None,
     };
-    let peer = [header[at], header[at + 1], header[at + 2], header[at + 3]];
-    let peers = peers_v4(peer);
-    Some((peers, ipv4_transport(&header)))
+    in_place.or_else(|| skb.words(offset))
+}
+
+/// What filters ask a packet's headers for.
+struct Headers {
+    /// The clauses that name a network with its peer in it.
+    peers: u64,
+    transport: Transport,
+    /// How the transport header begins, if that has been read.
+    behind: Option<[u8; 4]>,
+}
+
+/// Words of an IPv4 header without options.
+const IPV4_WORDS: usize = 5;
+const IPV4_BYTES: u32 = 4 * IPV4_WORDS as u32;
+
+/// Most have no options, and then the ports are read with it.
+#[inline(always)]
+fn ipv4(skb: Skb, direction: Direction) -> Option<Headers> {
+    let (header, next) = match words::<{ IPV4_WORDS + 1 }>(skb, direction, 0) {
+        Some([a, b, c, d, e, next]) => ([a, b, c, d, e], Some(next)),
+        None => (skb.words::<IPV4_WORDS>(0)?, None),
+    };
+    let peer = match direction {
+        Direction::Egress => header[4],
+        Direction::Ingress => header[3],
+    };
+    let transport = ipv4_transport(&header);
+    let behind = if transport.offset == Some(IPV4_BYTES) { next.map(u32::to_ne_bytes) } else { None };
+    Some(Headers { peers: peers_v4(peer), transport, behind })
 }
 
 /// What an IPv4 header says about the one behind it (RFC 791, section 3.1).
 #[inline(always)]
-pub(super) fn ipv4_transport(header: &[u8; 20]) -> Transport {
+pub(super) fn ipv4_transport(header: &[u32; IPV4_WORDS]) -> Transport {
     const OFFSET: u16 = 0x1fff;
     const MORE_FRAGMENTS: u16 = 0x2000;
-    let header_bytes = u32::from(header[0] & 0x0f) * 4;
-    let fragment = u16::from_be_bytes([header[6], header[7]]) & (OFFSET | MORE_FRAGMENTS);
+    let [version_and_words, ..] = header[0].to_ne_bytes();
+    let [_, _, flags, offset] = header[1].to_ne_bytes();
+    let [_, protocol, ..] = header[2].to_ne_bytes();
+    let fragment = u16::from_be_bytes([flags, offset]) & (OFFSET | MORE_FRAGMENTS);
     Transport {
-        protocol: header[9],
-        offset: (fragment & OFFSET == 0).then_some(header_bytes),
+        protocol,
+        offset: (fragment & OFFSET == 0).then_some(u32::from(version_and_words & 0x0f) * 4),
         fragment: fragment != 0,
     }
 }
 
 #[inline(always)]
-fn ipv6(skb: Skb, direction: Direction) -> Option<(u64, Transport)> {
-    let peer: [u8; 16] = skb.bytes(match direction {
+fn ipv6(skb: Skb, direction: Direction) -> Option<Headers> {
+    let at = match direction {
         Direction::Egress => 24,
         Direction::Ingress => 8,
-    })?;
-    let peers = peers_v6(peer);
-    Some((peers, ipv6_transport(skb)?))
-}
-
-/// The clauses that name a network with this peer in it.
-#[inline(always)]
-pub fn peers_v4(peer: [u8; 4]) -> u64 {
-    if uses(uses::PEERS) { PEERS_V4.get(Key::new(32, peer)).copied().unwrap_or(0) } else { 0 }
-}
-
-/// The same in IPv6.
-#[inline(always)]
-pub fn peers_v6(peer: [u8; 16]) -> u64 {
-    if uses(uses::PEERS) { PEERS_V6.get(Key::new(128, peer)).copied().unwrap_or(0) } else { 0 }
+    };
+    let peer: [u32; 4] = words(skb, direction, at)?;
+    Some(Headers { peers: peers_v6(peer), transport: ipv6_transport(skb)?, behind: None })
 }
 
 /// Walks to the transport header (RFC 8200, section 4).
@@ -143,14 +166,14 @@ pub fn protocol_clauses(protocol: u8) -> u64 {
 /// TCP and UDP both begin with source and destination port. Packets without ports match only clauses
 /// that name none.
 #[inline(always)]
-fn port_clauses(skb: Skb, direction: Direction, transport: &Transport) -> u64 {
-    let (any_peer, any_local) = (global(&NET.any_peer_port), global(&NET.any_local_port));
+fn port_clauses(skb: Skb, direction: Direction, headers: &Headers) -> u64 {
+    let transport = &headers.transport;
+    let none = global(&NET.any_peer_port) & global(&NET.any_local_port);
     if !uses(uses::PORTS) || !matches!(transport.protocol, ipproto::TCP | ipproto::UDP) {
-        return any_peer & any_local;
+        return none;
     }
-    let Some(ports) = transport.offset.and_then(|offset| skb.bytes::<4>(offset)) else {
-        return any_peer & any_local;
-    };
+    let read = || transport.offset.and_then(|offset| skb.bytes::<4>(offset));
+    let Some(ports) = headers.behind.or_else(read) else { return none };
     let source = u16::from_be_bytes([ports[0], ports[1]]);
     let destination = u16::from_be_bytes([ports[2], ports[3]]);
     let (peer, local) = match direction {
@@ -158,14 +181,6 @@ fn port_clauses(skb: Skb, direction: Direction, transport: &Transport) -> u64 {
         Direction::Ingress => (source, destination),
     };
     named_ports(peer, local)
-}
-
-/// The clauses that let two ports through.
-#[inline(always)]
-pub fn named_ports(peer: u16, local: u16) -> u64 {
-    let named = |index| PORTS.get(index).copied().unwrap_or(0);
-    (global(&NET.any_peer_port) | named(peer_port_index(peer)))
-        & (global(&NET.any_local_port) | named(local_port_index(local)))
 }
 
 /// Where the flags are in a TCP header, and the one that only the first two segments of a connection have (RFC 9293,

@@ -34,8 +34,9 @@ impl Segment {
         let network = skb.network_offset()?;
         let (ipv6, transport, says_bytes) = match skb.protocol() {
             ethertype::IPV4 => {
-                let header: [u8; 20] = skb.bytes(0)?;
-                (false, ipv4_transport(&header), u16::from_be_bytes([header[2], header[3]]).into())
+                let header = skb.words(0)?;
+                let [_, _, high, low] = header[0].to_ne_bytes();
+                (false, ipv4_transport(&header), u16::from_be_bytes([high, low]).into())
             }
             ethertype::IPV6 => {
                 let payload_bytes = u32::from(u16::from_be_bytes(skb.bytes(4)?));

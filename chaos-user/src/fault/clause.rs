@@ -1,35 +1,28 @@
 //! Packet filters as masks: each dimension of a filter says which clauses it lets through.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
-use chaos_common::net::{MAX_CLAUSES, MAX_PREFIXES, NetConfig, uses};
+use chaos_common::{
+    net::{MAX_CLAUSES, MAX_PREFIXES, NetConfig, local_port_key, peer_port_key, uses},
+    ranges::{Range, WideRange, steps},
+};
 use ipnet::IpNet;
 
 use super::{
     dns::{Dns, Tcp},
     filter::{Allow, Connections, Defaults, NetFilter, PortRange, Protocol},
     names::Names,
+    ranges::Ranges,
     spared::Spared,
 };
 
 /// Whose port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+enum Side {
     /// The other end's.
     Peer,
     /// The target's own.
     Local,
-}
-
-/// Ports that let one clause through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortClauses {
-    /// Whose.
-    pub side: Side,
-    /// Which.
-    pub ports: RangeInclusive<u16>,
-    /// The clause's bit.
-    pub clauses: u64,
 }
 
 /// All filters of an injection, as the kernel half takes them.
@@ -37,14 +30,16 @@ pub struct PortClauses {
 pub struct Clauses {
     /// The dimensions that are small enough to be constants.
     pub config: NetConfig,
-    /// Every prefix named, with the clauses of all prefixes that contain it: the kernel's trie returns only
-    /// the longest match.
-    pub prefixes: Vec<(IpNet, u64)>,
-    /// Every range of ports named.
-    pub ports: Vec<PortClauses>,
+    /// The addresses of IPv4 by who names them.
+    pub peers_v4: Vec<Range>,
+    /// The addresses of IPv6.
+    pub peers_v6: Vec<WideRange>,
+    /// The ports, both ends'.
+    pub ports: Vec<Range>,
     /// Every name named.
     pub names: Names,
-    named: Vec<(IpNet, u64)>,
+    named_peers: Vec<(IpNet, u64)>,
+    named_ports: Ranges,
     /// The clauses of the default allow-list, which all rules share.
     spared: u64,
     used: u32,
@@ -76,10 +71,12 @@ impl Default for Clauses {
     fn default() -> Self {
         Self {
             config: NetConfig::NONE,
-            prefixes: Vec::new(),
+            peers_v4: Vec::new(),
+            peers_v6: Vec::new(),
             ports: Vec::new(),
             names: Names::default(),
-            named: Vec::new(),
+            named_peers: Vec::new(),
+            named_ports: Ranges::default(),
             spared: 0,
             used: 0,
         }
@@ -126,16 +123,22 @@ impl Clauses {
 
     /// Computes what depends on all filters together.
     pub fn finish(&mut self) -> Result<(), ClauseError> {
-        let distinct: BTreeSet<IpNet> = self.named.iter().map(|(prefix, _)| *prefix).collect();
+        let distinct: BTreeSet<IpNet> = self.named_peers.iter().map(|(prefix, _)| *prefix).collect();
         if distinct.len() > MAX_PREFIXES as usize {
             return Err(ClauseError::TooManyPrefixes);
         }
-        let clauses_of = |prefix: &IpNet| {
-            let containing = self.named.iter().filter(|(named, _)| named.contains(prefix));
-            containing.fold(0, |clauses, (_, clause)| clauses | clause)
-        };
+        let (mut v4, mut v6) = (Ranges::default(), Ranges::default());
+        for (prefix, clauses) in &self.named_peers {
+            match prefix {
+                IpNet::V4(_) => v4.add_network(*prefix, *clauses),
+                IpNet::V6(_) => v6.add_network(*prefix, *clauses),
+            }
+        }
         self.names.finish();
-        self.prefixes = distinct.iter().map(|prefix| (*prefix, clauses_of(prefix))).collect();
+        (self.peers_v4, self.peers_v6, self.ports) = (v4.narrow(), v6.wide(), self.named_ports.narrow());
+        self.config.peer_v4_steps = steps(self.peers_v4.len());
+        self.config.peer_v6_steps = steps(self.peers_v6.len());
+        self.config.port_steps = steps(self.ports.len());
         Ok(())
     }
 
@@ -208,7 +211,7 @@ impl Clauses {
             self.config.any_peer |= bit;
         } else {
             self.config.uses |= uses::PEERS;
-            self.named.extend(peers.iter().map(|prefix| (prefix.trunc(), bit)));
+            self.named_peers.extend(peers.iter().map(|prefix| (prefix.trunc(), bit)));
         }
     }
 
@@ -218,10 +221,15 @@ impl Clauses {
                 Side::Peer => self.config.any_peer_port |= bit,
                 Side::Local => self.config.any_local_port |= bit,
             }
-        } else {
-            self.config.uses |= uses::PORTS;
-            let named = ports.iter().map(|ports| PortClauses { side, ports: ports.clone(), clauses: bit });
-            self.ports.extend(named);
+            return;
+        }
+        self.config.uses |= uses::PORTS;
+        let key = match side {
+            Side::Peer => peer_port_key,
+            Side::Local => local_port_key,
+        };
+        for ports in ports {
+            self.named_ports.add(key(*ports.start()), key(*ports.end()), bit);
         }
     }
 }
@@ -256,17 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_prefix_carries_the_clauses_of_the_shorter_ones_around_it() {
+    fn addresses_are_told_apart_by_who_names_them() {
         let mut clauses = Clauses::default();
         let wide = NetFilter { peers: vec![net("10.0.0.0/8")], ..NetFilter::default() };
         let narrow = NetFilter { peers: vec![net("10.1.0.0/16"), net("fd00::/8")], ..NetFilter::default() };
         let (wide, _) = clauses.add(&wide).unwrap();
         let (narrow, _) = clauses.add(&narrow).unwrap();
         clauses.finish().unwrap();
-        let of = |text: &str| clauses.prefixes.iter().find(|(prefix, _)| *prefix == net(text)).unwrap().1;
-        assert_eq!(of("10.0.0.0/8"), wide);
-        assert_eq!(of("10.1.0.0/16"), wide | narrow);
-        assert_eq!(of("fd00::/8"), narrow);
+        let v4: Vec<u64> = clauses.peers_v4.iter().map(|range| range.clauses).collect();
+        assert_eq!(v4, [0, wide, wide | narrow, wide, 0, 0, 0, 0]);
+        let v6: Vec<u64> = clauses.peers_v6.iter().map(|range| range.clauses).collect();
+        assert_eq!(v6, [0, narrow, 0, 0]);
+        let config = clauses.config;
+        assert_eq!((config.peer_v4_steps, config.peer_v6_steps, config.port_steps), (3, 2, 0));
     }
 
     #[test]
@@ -276,7 +286,9 @@ mod tests {
         let (matching, allowed) =
             clauses.add(&NetFilter { allow: vec![ssh], ..NetFilter::default() }).unwrap();
         assert_eq!((matching, allowed.count_ones()), (0, 2));
-        assert_eq!(clauses.ports.len(), 2);
+        clauses.finish().unwrap();
+        let named: Vec<u64> = clauses.ports.iter().map(|range| range.clauses).filter(|of| *of != 0).collect();
+        assert_eq!(named.len(), 2, "{:?}", clauses.ports);
         assert_eq!(clauses.config.other & allowed, allowed, "whatever the protocol");
     }
 

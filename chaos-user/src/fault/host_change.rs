@@ -335,6 +335,7 @@ pub(super) mod tests {
         let device = |(number, root): (usize, &RootQdisc)| Device {
             ifindex: number as u32 + 2,
             name: format!("eth{number}"),
+            ethernet: true,
             root: root.clone(),
         };
         let devices = roots.iter().enumerate().map(device).collect();

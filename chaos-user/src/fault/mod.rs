@@ -25,6 +25,7 @@ pub mod note;
 pub mod partition;
 pub mod pattern;
 pub mod plan;
+mod ranges;
 pub mod rate;
 pub mod refuse;
 pub mod reorder;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use chaos_common::{
     Corruption, Duplication, Rule, Target as TargetEntry, When,
     dns::DnsAnswer,
-    net::{Direction, MAX_HOOKS, NetConfig},
+    net::{Direction, MAX_HOOKS, NetConfig, uses},
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK, MAX_SLOTS},
     shape::{MAX_SHAPES, Shape},
     syscall::{CallEffect, CallFilter, MAX_CALLS},
@@ -271,6 +271,9 @@ pub fn plan(
         return Err(PlanError::TooManyShapes(shapes));
     }
     clauses.finish()?;
+    if scope.devices().all(|device| device.ethernet) {
+        clauses.config.uses |= uses::ETHERNET;
+    }
     clauses.config.rules = hook_rules(&rules);
     clauses.config.told = rules_that(&rules, |net| net.effect.is_told());
     let (families, mut notes) = count::countable(capabilities, options)?;
@@ -378,11 +381,11 @@ pub fn targets(scope: &Scope, rules: usize) -> Result<Vec<PlannedTarget>, PlanEr
     let targets = (0..).zip(&scope.members).map(|(slot, member)| PlannedTarget {
         cgroup: member.cgroup.clone(),
         group: member.group,
-        entry: TargetEntry {
-            rules: if member.group == Group::Experiment { all_rules } else { 0 },
+        entry: TargetEntry::of(
+            member.cgroup.id,
+            if member.group == Group::Experiment { all_rules } else { 0 },
             slot,
-            spare: 0,
-        },
+        ),
     });
     Ok(targets.collect())
 }

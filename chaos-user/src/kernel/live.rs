@@ -4,6 +4,7 @@ use super::{
     Kernel, KernelError, KernelLog, LiveInjection, btf,
     call::CallPrograms,
     fault_point::FaultPoint,
+    held::HeldSignals,
     journal::Journal,
     lease::LeaseKeeper,
     loading,
@@ -33,6 +34,7 @@ impl Kernel for LiveKernel {
     type Injection = LiveInjection;
 
     fn capabilities(&mut self, wanted: &Wanted) -> Result<Capabilities, KernelError> {
+        let _held = hold_signals()?;
         let mut capabilities = probe::probe(&wanted.capabilities)?;
         if !wanted.functions.is_empty() {
             capabilities.lacking = btf::lacking(&wanted.functions).map_err(KernelError::btf)?;
@@ -46,6 +48,7 @@ impl Kernel for LiveKernel {
     }
 
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {
+        let _held = hold_signals()?;
         let mut ebpf = loading::load(&Globals::of_plan(plan, self.kernel_log))?;
         object::fill(&mut ebpf, plan)?;
         FaultPoint::Filled.reached();
@@ -83,6 +86,10 @@ impl Kernel for LiveKernel {
         FaultPoint::AttachedAll.reached();
         Ok(injection)
     }
+}
+
+fn hold_signals() -> Result<HeldSignals, KernelError> {
+    HeldSignals::hold().map_err(|errno| KernelError::io("holding back signals")(errno.into()))
 }
 
 /// How much may be slept, if anybody shall: of several faults, what the most generous allows.

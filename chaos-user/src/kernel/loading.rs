@@ -5,16 +5,17 @@ use std::sync::{Mutex, PoisonError};
 use aya::{Ebpf, EbpfLoader};
 use chaos_common::{
     names::{global, map},
-    net::{NetConfig, PORT_ENTRIES, hook, uses},
+    net::{NetConfig, hook},
     rule::Levels,
     shape,
     steady::{CallClasses, GOING_ON, SockLayout, SteadyLayout, series},
     syscall::{CallLayout, CallPoint, MAX_CALLS, MAX_PATHS, REMEMBERED},
+    targets::TargetHash,
 };
 
 use super::{
     KernelError,
-    object::{Globals, OBJECT, ProbeGlobals},
+    object::{self, Globals, OBJECT, ProbeGlobals},
     wire::Wire,
 };
 use crate::steady::calls;
@@ -22,6 +23,7 @@ use crate::steady::calls;
 /// What programs are told, as it lies in their memory.
 struct Constants {
     levels: Wire<Levels>,
+    targets: Wire<TargetHash>,
     slots: u32,
     net: Wire<NetConfig>,
     by_segment: u64,
@@ -44,6 +46,7 @@ impl Constants {
     fn of(globals: &Globals) -> Self {
         Self {
             levels: Wire(globals.levels),
+            targets: Wire(globals.targets.hash),
             slots: globals.slots,
             net: Wire(globals.net),
             by_segment: globals.by_segment,
@@ -63,6 +66,7 @@ impl Constants {
     fn tell(&'static self, loader: &mut EbpfLoader<'static>) {
         loader
             .override_global(global::LEVELS, &self.levels, true)
+            .override_global(global::TARGET_HASH, &self.targets, true)
             .override_global(global::SLOTS, &self.slots, true)
             .override_global(global::NET, &self.net, true)
             .override_global(global::BY_SEGMENT, &self.by_segment, true)
@@ -81,7 +85,7 @@ impl Constants {
     }
 }
 
-/// Creates the maps and relocates the programs; loads none.
+/// Creates the maps, with the targets in theirs, and relocates the programs; loads none.
 pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     // To make a loader reads all types of the kernel (aya 0.14, `EbpfLoader::new`), which takes longer than all the rest. So one
     // is kept; what it borrows lives as long.
@@ -91,7 +95,9 @@ pub fn load(globals: &Globals) -> Result<Ebpf, KernelError> {
     let constants: &'static Constants = Box::leak(Box::new(Constants::of(globals)));
     constants.tell(loader);
     size_maps(globals, loader);
-    Ok(loader.load(OBJECT)?)
+    let mut ebpf = loader.load(OBJECT)?;
+    object::fill_all(&mut ebpf, map::TARGETS, &globals.targets.entries)?;
+    Ok(ebpf)
 }
 
 /// Maps that nothing uses have one entry.
@@ -103,6 +109,7 @@ fn size_maps(globals: &Globals, loader: &mut EbpfLoader<'static>) {
     let holds = holding.iter().any(|hook| globals.net.rules[*hook] != 0);
     let if_holds = |entries: u32| if holds { entries } else { 1 };
     loader
+        .map_max_entries(map::TARGETS, globals.targets.entries.len() as u32)
         .map_max_entries(map::LEAPS, if globals.by_segment != 0 { globals.rules } else { 1 })
         .map_max_entries(map::RULE_STATE, entries)
         .map_max_entries(map::RULE_STATS, entries)
@@ -122,9 +129,7 @@ fn size_maps(globals: &Globals, loader: &mut EbpfLoader<'static>) {
         .map_max_entries(map::CALLING_SINCE, if_timed(GOING_ON))
         .map_max_entries(map::RUNNABLE_SINCE, if_timed(GOING_ON))
         .map_max_entries(map::ISSUED_SINCE, if_timed(GOING_ON))
-        .map_max_entries(map::PORTS, if uses_ports(&globals.net) { PORT_ENTRIES } else { 1 });
-}
-
-fn uses_ports(net: &NetConfig) -> bool {
-    net.uses & uses::PORTS != 0
+        .map_max_entries(map::PEERS_V4, 1 << globals.net.peer_v4_steps)
+        .map_max_entries(map::PEERS_V6, 1 << globals.net.peer_v6_steps)
+        .map_max_entries(map::PORTS, 1 << globals.net.port_steps);
 }

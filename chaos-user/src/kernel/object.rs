@@ -1,7 +1,5 @@
 //! The kernel programs: loaded with a plan's constants, maps filled.
 
-use std::net::IpAddr;
-
 use aya::{
     Ebpf,
     maps::{
@@ -13,7 +11,7 @@ use chaos_common::{
     Leaps, Lease, Pod, Rule, Target,
     dns::KEY_BYTES,
     names::map,
-    net::{Direction, MAX_HOOKS, NetConfig, PORT_ENTRIES, local_port_index, peer_port_index, uses},
+    net::{Direction, MAX_HOOKS, NetConfig, uses},
     random,
     rule::{Levels, MAX_LEVELS},
     shape::{Shape, Table},
@@ -22,11 +20,11 @@ use chaos_common::{
     syscall::{CallEntry, CallKey, CallLayout, CallPoint, MAX_PATHS, PathTable, point},
 };
 
-use super::{KernelError, btf, clock::monotonic_ns, observe::counted_by, wire::Wire};
+use super::{KernelError, btf, clock::monotonic_ns, observe::counted_by, targets::Targets, wire::Wire};
 use crate::{
     fault::{
         CallFault, Fault,
-        clause::{Clauses, Side},
+        clause::Clauses,
         jitter,
         plan::{Attachment, Parameters, Plan, PlannedTarget},
     },
@@ -39,6 +37,8 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// What the loader fills in before the verifier runs.
 pub struct Globals {
     pub levels: Levels,
+    /// Whom it concerns; written into their map as it is made.
+    pub targets: Targets,
     pub slots: u32,
     pub rules: u32,
     pub net: NetConfig,
@@ -113,8 +113,10 @@ impl Globals {
         let mut levels = Levels { count: 1, level: [0; MAX_LEVELS] };
         levels.level[0] = level;
         let net = NetConfig { rules: [1; MAX_HOOKS], uses: uses::LOOPBACK, ..NetConfig::NONE };
+        let target = (probe.cgroup != 0).then_some(Target::of(probe.cgroup, 1, 0));
         Self {
             levels,
+            targets: Targets::of(target.as_slice()),
             slots: 1,
             rules: 1,
             net,
@@ -134,6 +136,7 @@ impl Globals {
     /// No rule, and counters for targets in so many slots.
     pub fn of_counters(
         levels: Levels,
+        targets: Targets,
         slots: u32,
         sockets: SockLayout,
         calls: CallLayout,
@@ -141,6 +144,7 @@ impl Globals {
     ) -> Self {
         Self {
             levels,
+            targets,
             slots,
             rules: 1,
             net: NetConfig::NONE,
@@ -162,6 +166,7 @@ impl Globals {
             (SteadyGlobals::of(&counted_by(&plan.attachments)), !plan.points.points.is_empty());
         Self {
             levels: plan.levels,
+            targets: targets(&plan.targets),
             slots: plan.targets.len().max(1) as u32,
             rules: plan.rules.len().max(1) as u32,
             net: plan.net_config(),
@@ -216,20 +221,13 @@ pub fn fill(ebpf: &mut Ebpf, plan: &Plan) -> Result<(), KernelError> {
     fill_parameters(ebpf, plan)?;
     fill_calls(ebpf, plan)?;
     fill_leaps(ebpf, plan)?;
-    fill_targets(ebpf, &plan.targets)?;
-    fill_prefixes(ebpf, &plan.clauses)?;
-    fill_names(ebpf, &plan.clauses)?;
-    fill_ports(ebpf, &plan.clauses)
+    fill_ranges(ebpf, &plan.clauses)?;
+    fill_names(ebpf, &plan.clauses)
 }
 
 /// Whom it concerns.
-pub fn fill_targets(ebpf: &mut Ebpf, planned: &[PlannedTarget]) -> Result<(), KernelError> {
-    let mut targets: HashMap<_, u64, Wire<Target>> = typed(ebpf, map::TARGETS)?;
-    for target in planned {
-        let entry = Wire(target.entry);
-        targets.insert(target.cgroup.id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
-    }
-    Ok(())
+pub fn targets(planned: &[PlannedTarget]) -> Targets {
+    Targets::of(&planned.iter().map(|target| target.entry).collect::<Vec<_>>())
 }
 
 /// Each program finds what it needs in its own map, by rule.
@@ -316,42 +314,18 @@ fn set<T: Pod>(ebpf: &mut Ebpf, name: &'static str, rule: u32, value: T) -> Resu
     values.set(rule, Wire(value), 0).map_err(KernelError::map(name))
 }
 
-fn fill_prefixes(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
-    for (prefix, mask) in &clauses.prefixes {
-        let length = u32::from(prefix.prefix_len());
-        match prefix.network() {
-            IpAddr::V4(address) => {
-                let mut peers: LpmTrie<_, [u8; 4], u64> = typed(ebpf, map::PEERS_V4)?;
-                let key = Key::new(length, address.octets());
-                peers.insert(&key, mask, 0).map_err(KernelError::map(map::PEERS_V4))?;
-            }
-            IpAddr::V6(address) => {
-                let mut peers: LpmTrie<_, [u8; 16], u64> = typed(ebpf, map::PEERS_V6)?;
-                let key = Key::new(length, address.octets());
-                peers.insert(&key, mask, 0).map_err(KernelError::map(map::PEERS_V6))?;
-            }
-        }
-    }
-    Ok(())
+/// Who names which addresses and ports.
+fn fill_ranges(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
+    fill_all(ebpf, map::PEERS_V4, &clauses.peers_v4)?;
+    fill_all(ebpf, map::PEERS_V6, &clauses.peers_v6)?;
+    fill_all(ebpf, map::PORTS, &clauses.ports)
 }
 
-fn fill_ports(ebpf: &mut Ebpf, clauses: &Clauses) -> Result<(), KernelError> {
-    if clauses.ports.is_empty() {
-        return Ok(());
-    }
-    let mut masks = vec![0_u64; PORT_ENTRIES as usize];
-    for named in &clauses.ports {
-        for port in named.ports.clone() {
-            let index = match named.side {
-                Side::Peer => peer_port_index(port),
-                Side::Local => local_port_index(port),
-            };
-            masks[index as usize] |= named.clauses;
-        }
-    }
-    let mut ports: Array<_, u64> = typed(ebpf, map::PORTS)?;
-    for (index, mask) in (0..).zip(masks).filter(|(_, mask)| *mask != 0) {
-        ports.set(index, mask, 0).map_err(KernelError::map(map::PORTS))?;
+/// Writes an array from its beginning.
+pub fn fill_all<T: Pod>(ebpf: &mut Ebpf, name: &'static str, values: &[T]) -> Result<(), KernelError> {
+    let mut array: Array<_, Wire<T>> = typed(ebpf, name)?;
+    for (index, value) in (0..).zip(values) {
+        array.set(index, Wire(*value), 0).map_err(KernelError::map(name))?;
     }
     Ok(())
 }

@@ -84,8 +84,8 @@ impl Observation {
         let steady = SteadyGlobals::of(families);
         let (sockets, calls) = layouts.clone().unwrap_or((SockLayout::UNKNOWN, CallLayout::UNKNOWN));
         let slots = targets.len().max(1) as u32;
-        let mut ebpf = loading::load(&Globals::of_counters(levels, slots, sockets, calls, steady))?;
-        object::fill_targets(&mut ebpf, &targets)?;
+        let globals = Globals::of_counters(levels, object::targets(&targets), slots, sockets, calls, steady);
+        let ebpf = loading::load(&globals)?;
         let cgroups = scope.members.iter().map(|member| member.cgroup.clone()).collect();
         let mut observation = Self { ebpf, cgroups, counted: Vec::new(), programs: 0, missing: Vec::new() };
         for family in families {

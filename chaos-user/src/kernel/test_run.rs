@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use aya::{
-    maps::HashMap,
-    programs::{SchedClassifier, TestRun, TestRunOptions},
-};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use chaos_common::{Lease, Target, names::map};
 
 use super::{
     KernelError, loading, monotonic_ns,
     object::{self, Globals},
+    targets::Targets,
     wire::Wire,
 };
 use crate::fault::plan::Plan;
@@ -39,14 +37,12 @@ pub struct Cost {
 impl Trial {
     /// Loads a tc program with a plan's maps, `others` more targets that nobody is in, and the lease live.
     pub fn new(program: &'static str, plan: &Plan, others: u64) -> Result<Self, KernelError> {
-        let mut ebpf = loading::load(&Globals::of_plan(plan, false))?;
+        // Ids that no cgroup has.
+        let others = (0..others).map(|id| Target::of(u64::MAX - id, 1, 0));
+        let targets: Vec<Target> = plan.targets.iter().map(|target| target.entry).chain(others).collect();
+        let globals = Globals { targets: Targets::of(&targets), ..Globals::of_plan(plan, false) };
+        let mut ebpf = loading::load(&globals)?;
         object::fill(&mut ebpf, plan)?;
-        let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
-        let entry = Wire(Target { rules: 1, slot: 0, spare: 0 });
-        for id in 0..others {
-            // Ids that no cgroup has.
-            targets.insert(u64::MAX - id, entry, 0).map_err(KernelError::map(map::TARGETS))?;
-        }
         let until_ns = monotonic_ns() + Duration::from_secs(3600).as_nanos() as u64;
         let mut lease = object::take_lease(&mut ebpf)?;
         lease.set(0, Wire(Lease { until_ns }), 0).map_err(KernelError::map(map::LEASE))?;

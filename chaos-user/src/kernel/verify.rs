@@ -23,6 +23,7 @@ use aya_obj::{
 use chaos_common::{
     names::program,
     net::{MAX_HOOKS, NetConfig},
+    ranges::MAX_STEPS,
     rule::{Levels, MAX_LEVELS, MAX_RULES_PER_HOOK},
     sleep::LONGEST_NS,
     steady::{SockLayout, SteadyLayout},
@@ -34,6 +35,7 @@ use super::{
     object::{self, Globals, ProbeGlobals, SteadyGlobals},
     probe::{SYSCALL, one_line, probe, vmlinux, why},
     raw_prog::{ProgramKind, RawPlace, RelocatedObject},
+    targets::Targets,
 };
 use crate::fault::capability::Capability;
 
@@ -180,6 +182,7 @@ impl Constants {
             let net = NetConfig::NONE;
             return Globals {
                 levels,
+                targets: Targets::none(),
                 slots: 1,
                 rules: 1,
                 net,
@@ -209,11 +212,14 @@ impl Constants {
             new: 1 << 7,
             established: 1 << 8,
             told: hook_rules,
+            peer_v4_steps: MAX_STEPS,
+            peer_v6_steps: MAX_STEPS,
+            port_steps: MAX_STEPS,
             uses: u32::MAX,
-            spare: 0,
         };
         Globals {
             levels: Levels { count: MAX_LEVELS as u32, level: [1, 2, 3, 4] },
+            targets: Targets::none(),
             slots: 2,
             rules: MAX_RULES_PER_HOOK,
             net,

@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{
     Handle,
     packet_route::{
-        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
         tc::TcMessage,
     },
 };
@@ -35,6 +35,8 @@ pub struct Device {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Whether its packets have Ethernet headers.
+    pub ethernet: bool,
     /// What sends its packets.
     pub root: RootQdisc,
 }
@@ -140,7 +142,8 @@ fn lowest(links: &[LinkMessage], qdiscs: &[TcMessage]) -> Vec<Device> {
         .filter(|link| !is_kind(link, |kind| matches!(kind, InfoKind::Ifb)))
         .filter_map(|link| {
             let ifindex = link.header.index;
-            Some(Device { ifindex, name: name(link)?, root: RootQdisc::of(ifindex, qdiscs) })
+            let ethernet = link.header.link_layer_type == LinkLayerType::Ether;
+            Some(Device { ifindex, name: name(link)?, ethernet, root: RootQdisc::of(ifindex, qdiscs) })
         })
         .collect();
     devices.sort_by_key(|device| device.ifindex);

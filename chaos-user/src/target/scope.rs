@@ -52,6 +52,11 @@ impl Scope {
         self.members.iter().map(|member| member.group).collect()
     }
 
+    /// The devices at which packets of any member leave.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.members.iter().flat_map(|member| &member.namespaces).flat_map(|namespace| &namespace.devices)
+    }
+
     /// The members of one group, with their slots.
     pub fn group(&self, group: Group) -> impl Iterator<Item = (u32, &Member)> {
         (0..).zip(&self.members).filter(move |(_, member)| member.group == group)

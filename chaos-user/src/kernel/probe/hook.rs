@@ -4,14 +4,14 @@ use std::{fs, io, sync::OnceLock, thread, time::Duration};
 
 use aya::{
     Btf, Ebpf,
-    maps::{Array, HashMap},
+    maps::Array,
     programs::{
         CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Lsm, Program, ProgramError, SchedClassifier,
         SockOps,
     },
 };
 use chaos_common::{
-    Counters, Target,
+    Counters,
     names::{map, program},
     net::Direction,
 };
@@ -22,10 +22,9 @@ use crate::{
     fault::plan::Place,
     kernel::{
         KernelError, attach, btf, counters, loading,
-        object::{self, Globals, ProbeGlobals},
+        object::{Globals, ProbeGlobals},
         qdisc::{self, FilterHandle},
         raw_prog::{RawPlace, RawProgram},
-        wire::Wire,
     },
     steady::sample::Sample,
 };
@@ -212,11 +211,7 @@ fn attach_kprobe(ebpf: &mut Ebpf, name: &str) -> Trial {
 pub fn load(cgroup: Option<&ScratchCgroup>, reads_sockets: bool) -> Result<Ebpf, KernelError> {
     let (id, level) = cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
     let probe = ProbeGlobals { cgroup: id, ret: -ANSWER, sleep_ns: sleep::PROBE_NS };
-    let mut ebpf = loading::load(&Globals::of_probe(probe, level, reads_sockets))?;
-    let mut targets: HashMap<_, u64, Wire<Target>> = object::typed(&mut ebpf, map::TARGETS)?;
-    let target = Wire(Target { rules: 1, slot: 0, spare: 0 });
-    targets.insert(id, target, 0).map_err(KernelError::map(map::TARGETS))?;
-    Ok(ebpf)
+    loading::load(&Globals::of_probe(probe, level, reads_sockets))
 }
 
 /// How often probe programs met a process of the probe.

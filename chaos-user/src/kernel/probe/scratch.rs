@@ -160,5 +160,6 @@ pub fn lo() -> Result<Place, String> {
         })
     });
     up.and_then(|up| up).map_err(|error| format!("lo of a network namespace: {error}"))?;
-    Ok(Place { netns, device: Device { ifindex: LO, name: "lo".into(), root: RootQdisc::none() } })
+    let device = Device { ifindex: LO, name: "lo".into(), ethernet: true, root: RootQdisc::none() };
+    Ok(Place { netns, device })
 }
