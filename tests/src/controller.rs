@@ -170,6 +170,11 @@ impl Running {
         Ok(nix::sys::signal::kill(Pid::from_raw(self.pid()), signal)?)
     }
 
+    /// Whether it has not ended yet.
+    pub fn goes_on(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Waits until it ends by itself.
     pub fn ended(mut self) -> anyhow::Result<Ended> {
         let deadline = Instant::now() + ENDS_WITHIN;
@@ -203,7 +208,7 @@ impl Running {
     /// Sends a signal again and again until it has ended.
     pub fn ended_by_many(mut self, signal: Signal) -> anyhow::Result<Ended> {
         let deadline = Instant::now() + ENDS_WITHIN;
-        while self.child.try_wait()?.is_none() {
+        while self.goes_on()? {
             ensure!(Instant::now() < deadline, "kchaos does not end: {}", self.said);
             self.signal(signal)?;
             thread::sleep(Duration::from_millis(1));

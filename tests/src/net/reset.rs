@@ -317,10 +317,10 @@ fn reset_is_planned_and_proven_in_an_experiment() -> anyhow::Result<()> {
     ensure!(plan.output.contains("reset 100% every 1s by sock-diag"), "{}", plan.output);
     ensure!(plan.output.matches(&line).count() == 1, "no `{line}`: {}", plan.output);
     let run = controller::command(&format!("run --force --json {} {}", report.display(), spec.display()));
-    let (kchaos, mut reset) = (Running::start(run)?, 0);
-    let over = Instant::now() + Duration::from_secs(16);
+    let (mut kchaos, mut reset) = (Running::start(run)?, 0);
     let mut connection = Connection::new(&lab, &victim, OUTSIDE)?;
-    while Instant::now() < over {
+    let over = Instant::now() + Duration::from_secs(120);
+    while kchaos.goes_on()? && Instant::now() < over {
         if victim.hear(connection.socket, Duration::from_millis(200))?.is_some() {
             reset += 1;
             connection = Connection::new(&lab, &victim, OUTSIDE)?;
