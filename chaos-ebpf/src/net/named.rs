@@ -1,5 +1,4 @@
-//! Which clauses name an address or a port. Where the kernel guards returns against speculation, a call costs as much as a
-//! search, so nothing is called.
+//! Which clauses name an address or a port. Arrays are looked up without calling a helper (docs/adr/0008).
 
 use chaos_common::{
     net::{local_port_key, peer_port_key, uses},

@@ -2,6 +2,8 @@
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
+use super::KernelError;
+
 /// Holds back what would stop us from this thread, until dropped: a verifier that a signal interrupts gives up with EAGAIN
 /// (kernel/bpf/verifier.c, `do_check`, 6.18), which would be taken for what the kernel cannot do. Programs that are started
 /// meanwhile are not concerned: the standard library gives them an empty mask.
@@ -12,9 +14,11 @@ pub struct HeldSignals {
 
 impl HeldSignals {
     /// From now on.
-    pub fn hold() -> nix::Result<Self> {
+    pub fn hold() -> Result<Self, KernelError> {
         let stopping: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        stopping.thread_swap_mask(SigmaskHow::SIG_BLOCK).map(|before| Self { before })
+        let before = stopping.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let before = before.map_err(|errno| KernelError::io("holding back signals")(errno.into()))?;
+        Ok(Self { before })
     }
 }
 

@@ -34,7 +34,7 @@ impl Kernel for LiveKernel {
     type Injection = LiveInjection;
 
     fn capabilities(&mut self, wanted: &Wanted) -> Result<Capabilities, KernelError> {
-        let _held = hold_signals()?;
+        let _held = HeldSignals::hold()?;
         let mut capabilities = probe::probe(&wanted.capabilities)?;
         if !wanted.functions.is_empty() {
             capabilities.lacking = btf::lacking(&wanted.functions).map_err(KernelError::btf)?;
@@ -48,7 +48,7 @@ impl Kernel for LiveKernel {
     }
 
     fn inject(&mut self, name: &str, plan: &Plan) -> Result<LiveInjection, KernelError> {
-        let _held = hold_signals()?;
+        let _held = HeldSignals::hold()?;
         let mut ebpf = loading::load(&Globals::of_plan(plan, self.kernel_log))?;
         object::fill(&mut ebpf, plan)?;
         FaultPoint::Filled.reached();
@@ -86,10 +86,6 @@ impl Kernel for LiveKernel {
         FaultPoint::AttachedAll.reached();
         Ok(injection)
     }
-}
-
-fn hold_signals() -> Result<HeldSignals, KernelError> {
-    HeldSignals::hold().map_err(|errno| KernelError::io("holding back signals")(errno.into()))
 }
 
 /// How much may be slept, if anybody shall: of several faults, what the most generous allows.

@@ -8,7 +8,9 @@ use chaos_common::{names::program, net::Direction, steady::SockLayout, syscall::
 use serde::Serialize;
 
 use super::{
-    KernelError, Rollback, attach, btf, counters, loading,
+    KernelError, Rollback, attach, btf, counters,
+    held::HeldSignals,
+    loading,
     object::{self, Globals, SteadyGlobals},
     probe::why,
 };
@@ -79,6 +81,7 @@ fn layouts() -> Result<(SockLayout, CallLayout), String> {
 impl Observation {
     /// Attaches what counts these families, as far as the kernel can.
     pub fn start(scope: &Scope, families: &[Family]) -> Result<Self, ObserveError> {
+        let _held = HeldSignals::hold()?;
         let (targets, levels) = (targets(scope, 0)?, levels(scope)?);
         let layouts = layouts();
         let steady = SteadyGlobals::of(families);

@@ -22,7 +22,7 @@ impl Targets {
         Self::of(&[])
     }
 
-    /// These, with different ids.
+    /// These; of two with one id, the later. A multiplier is odd, so that different ids are apart in a table that is large enough.
     pub fn of(targets: &[Target]) -> Self {
         let mut bits = (2 * targets.len()).max(2).next_power_of_two().trailing_zeros();
         loop {
@@ -45,7 +45,9 @@ fn lay_out(targets: &[Target], hash: TargetHash) -> Option<Targets> {
     let mut entries = vec![Target::NOBODY; (hash.homes() + MAX_PROBES - 1) as usize];
     for target in targets {
         let home = hash.home(target.id) as usize;
-        let place = entries[home..][..MAX_PROBES as usize].iter_mut().find(|entry| entry.id == 0)?;
+        let place = entries[home..][..MAX_PROBES as usize]
+            .iter_mut()
+            .find(|entry| [0, target.id].contains(&entry.id))?;
         *place = *target;
     }
     Some(Targets { hash, entries })
@@ -81,6 +83,12 @@ mod tests {
                 assert_eq!(found(&table, other), expected, "{other} of {}", targets.len());
             }
         }
+    }
+
+    #[test]
+    fn of_targets_with_one_id_the_last_is_taken() {
+        let table = Targets::of(&with_ids([7; 9].into_iter()));
+        assert_eq!(found(&table, 7), Some(8));
     }
 
     #[test]
